@@ -1,0 +1,20 @@
+//! What the engine needs of the world, as traits. Adapters fill them; nothing here does anything.
+
+mod action;
+mod clock;
+mod evaluator;
+mod queue;
+mod store;
+
+pub use action::{
+    ActionInfo, ActionRunner, ApprovalRequest, Entry, Invocation, LogLevel, LogLine, LogSink, Outcome, PluginRef, Resumption,
+    Suspension, Usage,
+};
+pub use clock::Clock;
+pub use evaluator::{Bindings, Evaluation, Evaluator};
+pub use queue::{Ready, TaskQueue};
+pub use store::{
+    ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, CommitError, DefinitionFilter, DefinitionRow, EventRow, HostLogLine, IdempotencyRow, ItemRow, NewRun,
+    NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunFilter, RunRow, RunStats, StepRow, Store, StoreError, StoredRun, TimerRow,
+    VersionRow,
+};

@@ -1,0 +1,7 @@
+use crate::time::Timestamp;
+
+/// The time of the host: never goes backwards, also over a restart (an adapter anchors it at the last stored time).
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
