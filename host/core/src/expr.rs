@@ -5,4 +5,5 @@ mod path;
 mod template;
 
 pub use path::{Path, PathError, Segment};
-pub use template::{Piece, Template, TemplateError};
+pub(crate) use path::descend;
+pub use template::{Part, Piece, Template, TemplateError};

@@ -1,1 +1,18 @@
-//! Placeholder.
+//! What moves runs: service, relay, executor and scheduler. Knows the ports of core and nothing behind them.
+
+mod batch;
+mod cell;
+mod error;
+mod executor;
+mod live;
+pub mod memory;
+mod relay;
+mod requests;
+mod scheduler;
+mod service;
+mod start;
+
+pub use error::{Error, Kind};
+pub use live::{Live, News, Watch};
+pub use requests::{Decide, SaveDefinition, SendSignal, StartRun};
+pub use service::{Options, Ports, Service};

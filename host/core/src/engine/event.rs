@@ -191,6 +191,8 @@ pub struct ParentStep {
     pub run: RunId,
     /// Its number.
     pub step: StepNo,
+    /// How many runs are above this one.
+    pub depth: u32,
 }
 
 /// Why a run ended.

@@ -66,6 +66,8 @@ pub enum Stimulus {
         /// How it ended.
         end: ChildEnd,
     },
+    /// Goes on where a decision stopped at its budget.
+    Continue,
     /// An operator pauses the run.
     Pause {
         /// Who.
@@ -141,11 +143,13 @@ pub struct ChildEnd {
 #[allow(missing_docs, reason = "the fields are those of the stimuli")]
 pub enum Message {
     /// Start a child. Its id is in the outbox row.
-    StartChild { parent: RunId, step: StepNo, workflow: Arc<str>, version: Option<Arc<str>>, input: crate::json::Payload },
+    StartChild { parent: RunId, step: StepNo, depth: u32, workflow: Arc<str>, version: Option<Arc<str>>, input: crate::json::Payload },
     /// The child is no longer wanted.
     CancelChild { reason: String },
     /// The child ended.
     ChildEnded { step: StepNo, child: RunId, end: ChildEnd },
+    /// To the run itself: go on where a decision stopped at its budget. Durable, so that a crash in between loses nothing.
+    Continue,
 }
 
 /// Names a timer within its run.

@@ -42,6 +42,11 @@ impl Path {
         Self(keys.into_iter().map(|key| Segment::Key(key.into())).collect())
     }
 
+    /// A path of these parts.
+    pub fn of(segments: &[Segment]) -> Self {
+        Self(segments.to_vec())
+    }
+
     /// Reads a path. `ctx` alone, and the empty text, are the root.
     pub fn parse(text: &str) -> Result<Self, PathError> {
         let fail = |reason| PathError { text: text.to_owned(), reason };

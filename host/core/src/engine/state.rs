@@ -1,0 +1,673 @@
+//! A run's state: what is open in it, and nothing of what it has done. Rebuilt from events by [`RunState::apply`], which
+//! never evaluates and never refuses.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Activity, Event, ParentStep, PinnedAction, RunError, ScopeNo, ScopeRole, Signal, StepNo, Then, TimerKey, Wake,
+};
+use crate::error::Failure;
+use crate::expr::Path;
+use crate::ids::{ApprovalId, Realm, RunId, StepId};
+use crate::json::Payload;
+use crate::ports::Usage;
+use crate::status::{RunStatus, StepStatus};
+use crate::time::Timestamp;
+
+/// The root scope.
+pub const ROOT: ScopeNo = 0;
+/// So many ids of signals are remembered against a second delivery: a client that repeats one does so within moments.
+const SIGNAL_IDS_REMEMBERED: usize = 1000;
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunState {
+    /// The run.
+    pub id: RunId,
+    /// Whose.
+    pub realm: Realm,
+    /// The workflow's id.
+    pub workflow: Arc<str>,
+    /// The version's label.
+    pub version: Arc<str>,
+    /// The version's digest.
+    pub digest: Arc<str>,
+    /// The input.
+    pub input: Payload,
+    /// Actions and their packages, fixed for the run's life.
+    pub plugins: Arc<Vec<PinnedAction>>,
+    /// The step that called it.
+    pub parent: Option<ParentStep>,
+    /// When the run's time is up.
+    pub deadline: Option<Timestamp>,
+    /// Its status.
+    pub status: RunStatus,
+    /// Its phase.
+    pub phase: Option<Arc<str>>,
+    /// Its output, once completed.
+    pub output: Option<Payload>,
+    /// Its error, once ended otherwise.
+    pub error: Option<RunError>,
+    /// The number of its last event.
+    pub seq: u64,
+    /// Open scopes.
+    pub scopes: BTreeMap<ScopeNo, Arc<Scope>>,
+    /// Open steps.
+    pub steps: BTreeMap<StepNo, Arc<Step>>,
+    /// The number of the next scope.
+    pub next_scope: ScopeNo,
+    /// The number of the next step.
+    pub next_step: StepNo,
+    /// Signals that nothing has taken yet, in the order of arrival.
+    pub mailbox: Vec<Signal>,
+    /// Ids of the last signals.
+    pub signal_ids: VecDeque<Arc<str>>,
+    /// Open approvals and the steps that asked.
+    pub approvals: BTreeMap<ApprovalId, OpenApproval>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it first moved.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+    /// When it was paused, while it is.
+    pub paused_at: Option<Timestamp>,
+}
+
+/// An approval that nobody answered yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenApproval {
+    /// The step that asked.
+    pub step: StepNo,
+    /// What is asked.
+    pub message: String,
+    /// What the decision rests on.
+    pub summary: Option<Payload>,
+    /// Who may answer.
+    pub approvers: Vec<String>,
+    /// Until when.
+    pub deadline: Option<Timestamp>,
+    /// Since when.
+    pub created_at: Timestamp,
+}
+
+/// A branch, an item, a section of a `try`, or the run itself: data laid over its parent's, and a place in its block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// Its number.
+    pub number: ScopeNo,
+    /// What it is for.
+    pub role: ScopeRole,
+    /// The step that opened it; none for the root.
+    pub owner: Option<StepNo>,
+    /// The scope of that step.
+    pub parent: Option<ScopeNo>,
+    /// Where it is.
+    pub cursor: Cursor,
+    /// What was written in it, in order; a later write to the same place replaces the earlier.
+    pub writes: Vec<(Path, Payload)>,
+    /// How often each state was visited.
+    pub visits: BTreeMap<Arc<str>, u32>,
+    /// The result of the last state that had one.
+    pub last: Option<Payload>,
+}
+
+/// Where a scope is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cursor {
+    /// Before its first state.
+    Start,
+    /// In a step.
+    At(StepNo),
+    /// Before a state: it moves on as soon as the run may.
+    Next(Arc<str>),
+    /// Past its last state.
+    End,
+    /// Past a `return`.
+    Return,
+    /// Past an error that nothing in it took.
+    Fail(Box<RunError>),
+}
+
+/// An open visit to a state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its number.
+    pub number: StepNo,
+    /// Its id.
+    pub id: StepId,
+    /// Its scope.
+    pub scope: ScopeNo,
+    /// Its state.
+    pub state: Arc<str>,
+    /// How often the scope visited the state before.
+    pub visit: u32,
+    /// What it does.
+    pub activity: Activity,
+    /// Where it stands.
+    pub status: StepStatus,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// How often this attempt was woken.
+    pub entry: u32,
+    /// How often hosts took it.
+    pub claim: u32,
+    /// How many claims were lost.
+    pub lost: u32,
+    /// The host that has it.
+    pub host: Option<Arc<str>>,
+    /// Since when it waits for a host.
+    pub ready_at: Option<Timestamp>,
+    /// When its attempt is over.
+    pub deadline: Option<Timestamp>,
+    /// What it waits for while no host has it.
+    pub parked: Option<Parked>,
+    /// What its next entry is handed.
+    pub waking: Option<Waking>,
+    /// When its next attempt begins.
+    pub retry_at: Option<Timestamp>,
+    /// What its attempts used.
+    pub usage: Usage,
+    /// Its last error.
+    pub error: Option<Failure>,
+    /// How far its branches, items or sections are.
+    pub progress: Progress,
+    /// The event that holds its input.
+    pub input_seq: u64,
+    /// The event that holds its last error.
+    pub result_seq: Option<u64>,
+    /// When it was entered.
+    pub created_at: Timestamp,
+    /// When a host first took it.
+    pub started_at: Option<Timestamp>,
+}
+
+/// A suspended guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// What it keeps, base64 as a JSON string.
+    pub state: Payload,
+    /// Signals that wake it.
+    pub signals: Vec<String>,
+    /// When it wakes.
+    pub wake_at: Option<Timestamp>,
+    /// The approval that wakes it.
+    pub approval: Option<ApprovalId>,
+}
+
+/// What a woken guest gets back. Kept until the entry has a result, so that a lost claim hands it out again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waking {
+    /// What it kept.
+    pub state: Payload,
+    /// Why it wakes.
+    pub wake: Wake,
+}
+
+/// How far a step with scopes of its own is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Progress {
+    /// It has none.
+    #[default]
+    None,
+    /// A place for every branch that began.
+    Branches(BTreeMap<u32, BranchEnd>),
+    /// Items.
+    Items(Items),
+    /// Sections of a `try`.
+    Sections(Sections),
+}
+
+/// Where a branch is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BranchEnd {
+    /// Under way.
+    Open(ScopeNo),
+    /// Ended well.
+    Succeeded(Payload),
+    /// Ended by an error.
+    Failed(Box<RunError>),
+}
+
+/// How far a foreach is. Results are rows in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Items {
+    /// The next item to begin.
+    pub next: u64,
+    /// How many are under way.
+    pub open: u64,
+    /// How many ended.
+    pub done: u64,
+    /// Size of their results in bytes.
+    pub bytes: u64,
+    /// The error that ends the foreach, if one does.
+    pub error: Option<Box<RunError>>,
+}
+
+/// How far a `try` is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sections {
+    /// The section under way.
+    pub open: Option<ScopeNo>,
+    /// The section that ended last.
+    pub ended: Option<ScopeRole>,
+    /// The result so far.
+    pub result: Option<Payload>,
+    /// The error that is not taken (yet).
+    pub error: Option<Box<RunError>>,
+    /// Whether that error is the finally's own.
+    pub finally_failed: bool,
+}
+
+impl RunState {
+    /// The state after the first event of a run; `None` if the event is no `run.created`.
+    pub fn created(id: RunId, at: Timestamp, event: &Event) -> Option<Self> {
+        let Event::RunCreated { realm, workflow, version, digest, input, plugins, parent, deadline } = event else {
+            return None;
+        };
+        let root = Scope::new(ROOT, ScopeRole::Root, None, None);
+        Some(Self {
+            id,
+            realm: realm.clone(),
+            workflow: workflow.clone(),
+            version: version.clone(),
+            digest: digest.clone(),
+            input: input.clone(),
+            plugins: Arc::new(plugins.clone()),
+            parent: parent.clone(),
+            deadline: *deadline,
+            status: RunStatus::Pending,
+            phase: None,
+            output: None,
+            error: None,
+            seq: 1,
+            scopes: BTreeMap::from([(ROOT, Arc::new(root))]),
+            steps: BTreeMap::new(),
+            next_scope: ROOT + 1,
+            next_step: 1,
+            mailbox: Vec::new(),
+            signal_ids: VecDeque::new(),
+            approvals: BTreeMap::new(),
+            created_at: at,
+            started_at: None,
+            completed_at: None,
+            paused_at: None,
+        })
+    }
+
+    /// Takes in one event. Total: an event that does not fit changes nothing but the number of the last event, and the property tests
+    /// show that the engine never makes one.
+    pub fn apply(&mut self, at: Timestamp, event: &Event) {
+        self.seq += 1;
+        match event {
+            Event::RunCreated { .. } => {}
+            Event::RunStatusChanged { status, output, error, .. } => self.status_changed(at, *status, output, error),
+            Event::RunPhaseChanged { phase } => self.phase = Some(phase.clone()),
+            Event::StepScheduled { step, step_id, scope, state, visit, activity, deadline } => {
+                let opened = Step::scheduled(self.seq, at, *step, step_id, *scope, state, *visit, activity, *deadline);
+                self.next_step = step + 1;
+                self.steps.insert(*step, Arc::new(opened));
+                self.scope_mut(*scope, |s| {
+                    s.cursor = Cursor::At(*step);
+                    s.visits.insert(state.clone(), visit + 1);
+                });
+            }
+            Event::StepStarted { step, attempt, entry, claim, host } => self.step_mut(*step, |s| {
+                s.status = StepStatus::Running;
+                (s.attempt, s.entry, s.claim) = (*attempt, *entry, *claim);
+                s.host = Some(host.clone());
+                s.ready_at = None;
+                s.started_at.get_or_insert(at);
+            }),
+            Event::StepLost { step, .. } => self.step_mut(*step, |s| {
+                s.lost += 1;
+                s.make_ready(at);
+            }),
+            Event::StepSuspended { step, state, signals, wake_at, approval, usage, .. } => self.step_mut(*step, |s| {
+                s.host = None;
+                s.waking = None;
+                s.usage = s.usage.plus(*usage);
+                s.status = if approval.is_some() { StepStatus::WaitingApproval } else { StepStatus::WaitingSignal };
+                s.parked = Some(Parked {
+                    state: state.clone(),
+                    signals: signals.clone(),
+                    wake_at: *wake_at,
+                    approval: approval.clone(),
+                });
+            }),
+            Event::StepWoken { step, wake } => self.step_mut(*step, |s| {
+                if let Some(parked) = s.parked.take() {
+                    s.waking = Some(Waking { state: parked.state, wake: wake.clone() });
+                }
+                s.entry += 1;
+                s.make_ready(at);
+            }),
+            Event::StepRetrying { step, error, attempt, at: due, usage } => {
+                let seq = self.seq;
+                self.step_mut(*step, |s| s.retrying(seq, error, *attempt, *due, *usage));
+            }
+            Event::StepReady { step, deadline } => self.step_mut(*step, |s| {
+                s.retry_at = None;
+                s.deadline = *deadline;
+                if matches!(s.activity, Activity::Call { .. }) {
+                    s.status = StepStatus::WaitingSignal;
+                } else {
+                    s.make_ready(at);
+                }
+            }),
+            Event::StepCompleted { step, output, error, write, then, .. } => {
+                self.step_completed(*step, output.as_ref(), error.as_ref(), write.as_ref(), then);
+            }
+            Event::ScopeOpened { scope, step, role } => self.scope_opened(*scope, *step, role),
+            Event::ScopeCompleted { scope, status, result, error } => {
+                self.scope_completed(*scope, *status, result.as_ref(), error.as_ref());
+            }
+            Event::ApprovalRequested { approval, step, message, summary, approvers, deadline } => {
+                let open = OpenApproval {
+                    step: *step,
+                    message: message.clone(),
+                    summary: summary.clone(),
+                    approvers: approvers.clone(),
+                    deadline: *deadline,
+                    created_at: at,
+                };
+                self.approvals.insert(approval.clone(), open);
+            }
+            Event::ApprovalDecided { approval, .. } => {
+                self.approvals.remove(approval);
+            }
+            Event::SignalReceived { signal } => {
+                if self.signal_ids.len() == SIGNAL_IDS_REMEMBERED {
+                    self.signal_ids.pop_front();
+                }
+                self.signal_ids.push_back(signal.id.clone());
+                self.mailbox.push(signal.clone());
+            }
+            Event::SignalConsumed { id, .. } => self.mailbox.retain(|signal| signal.id != *id),
+        }
+    }
+
+    fn status_changed(
+        &mut self,
+        at: Timestamp,
+        status: RunStatus,
+        output: &Option<Payload>,
+        error: &Option<RunError>,
+    ) {
+        self.status = status;
+        self.paused_at = (status == RunStatus::Paused).then_some(at);
+        if status != RunStatus::Pending {
+            self.started_at.get_or_insert(at);
+        }
+        if status.is_terminal() {
+            self.output.clone_from(output);
+            self.error.clone_from(error);
+            self.completed_at = Some(at);
+            self.mailbox.clear();
+            self.steps.clear();
+        }
+    }
+
+    fn step_completed(
+        &mut self,
+        number: StepNo,
+        output: Option<&Payload>,
+        error: Option<&Failure>,
+        write: Option<&super::Write>,
+        then: &Then,
+    ) {
+        let Some(step) = self.steps.remove(&number) else { return };
+        if let Some(write) = write
+            && let Some(value) = write.value.as_ref().or(output)
+        {
+            let target = self.writing_scope(step.scope);
+            self.scope_mut(target, |s| s.write(write.path.clone(), value.clone()));
+        }
+        self.scope_mut(step.scope, |s| {
+            if let Some(output) = output {
+                s.last = Some(output.clone());
+            }
+            s.cursor = match then {
+                Then::Next(state) => Cursor::Next(state.clone()),
+                Then::End => Cursor::End,
+                Then::Return => Cursor::Return,
+                Then::Fail => Cursor::Fail(Box::new(RunError {
+                    failure: error.cloned().unwrap_or_else(Failure::unknown),
+                    state: Some(step.state.clone()),
+                    step_id: Some(step.id.clone()),
+                })),
+                Then::Stop => s.cursor.clone(),
+            };
+        });
+    }
+
+    fn scope_opened(&mut self, scope: ScopeNo, owner: StepNo, role: &ScopeRole) {
+        let parent = self.steps.get(&owner).map(|step| step.scope);
+        self.next_scope = scope + 1;
+        self.scopes.insert(scope, Arc::new(Scope::new(scope, role.clone(), Some(owner), parent)));
+        self.step_mut(owner, |step| match (&mut step.progress, role) {
+            (Progress::Branches(branches), ScopeRole::Branch(at)) => {
+                branches.insert(*at, BranchEnd::Open(scope));
+            }
+            (Progress::Items(items), ScopeRole::Item(at)) => {
+                items.next = at + 1;
+                items.open += 1;
+            }
+            (Progress::Sections(sections), _) => sections.open = Some(scope),
+            _ => {}
+        });
+    }
+
+    fn scope_completed(
+        &mut self,
+        number: ScopeNo,
+        status: StepStatus,
+        result: Option<&Payload>,
+        error: Option<&RunError>,
+    ) {
+        let Some(scope) = self.scopes.remove(&number) else { return };
+        let Some(owner) = scope.owner else { return };
+        let error = error.cloned().map(Box::new);
+        self.step_mut(owner, |step| match (&mut step.progress, &scope.role) {
+            (Progress::Branches(branches), ScopeRole::Branch(at)) => match (status, result, error) {
+                (StepStatus::Succeeded, Some(result), _) => {
+                    branches.insert(*at, BranchEnd::Succeeded(result.clone()));
+                }
+                (_, _, Some(error)) => {
+                    branches.insert(*at, BranchEnd::Failed(error));
+                }
+                _ => {
+                    branches.remove(at);
+                }
+            },
+            (Progress::Items(items), ScopeRole::Item(_)) => {
+                items.open = items.open.saturating_sub(1);
+                items.done += 1;
+                items.bytes += result.map_or(0, Payload::size);
+                if result.is_none() && error.is_some() {
+                    items.error = error;
+                }
+            }
+            (Progress::Sections(sections), role) => {
+                sections.open = None;
+                sections.ended = Some(role.clone());
+                match (role, status) {
+                    // A finally that ends well changes nothing of what was before it.
+                    (ScopeRole::Finally, StepStatus::Succeeded) => {}
+                    (_, StepStatus::Succeeded) => {
+                        sections.error = None;
+                        sections.result = result.cloned();
+                    }
+                    _ => {
+                        sections.finally_failed = *role == ScopeRole::Finally;
+                        sections.error = error;
+                    }
+                }
+            }
+            _ => {}
+        });
+    }
+
+    /// The scope that a write in this one goes to: sections of a `try` write through to what is around them.
+    pub fn writing_scope(&self, mut number: ScopeNo) -> ScopeNo {
+        while let Some(scope) = self.scopes.get(&number)
+            && matches!(scope.role, ScopeRole::Try | ScopeRole::Catch | ScopeRole::Finally)
+            && let Some(parent) = scope.parent
+        {
+            number = parent;
+        }
+        number
+    }
+
+    /// The package that an action means for this run.
+    pub fn pinned(&self, action: &str) -> Option<&PinnedAction> {
+        self.plugins.iter().find(|pinned| &*pinned.action == action)
+    }
+
+    fn step_mut(&mut self, number: StepNo, change: impl FnOnce(&mut Step)) {
+        if let Some(step) = self.steps.get_mut(&number) {
+            change(Arc::make_mut(step));
+        }
+    }
+
+    fn scope_mut(&mut self, number: ScopeNo, change: impl FnOnce(&mut Scope)) {
+        if let Some(scope) = self.scopes.get_mut(&number) {
+            change(Arc::make_mut(scope));
+        }
+    }
+}
+
+impl Scope {
+    fn new(number: ScopeNo, role: ScopeRole, owner: Option<StepNo>, parent: Option<ScopeNo>) -> Self {
+        Self {
+            number,
+            role,
+            owner,
+            parent,
+            cursor: Cursor::Start,
+            writes: Vec::new(),
+            visits: BTreeMap::new(),
+            last: None,
+        }
+    }
+
+    /// A write replaces what it covers, so that a loop does not grow the scope.
+    fn write(&mut self, path: Path, value: Payload) {
+        self.writes.retain(|(earlier, _)| earlier.strip_prefix(&path).is_none());
+        self.writes.push((path, value));
+    }
+}
+
+impl Step {
+    #[expect(clippy::too_many_arguments, reason = "these are the fields of one event, taken apart once")]
+    fn scheduled(
+        seq: u64,
+        at: Timestamp,
+        number: StepNo,
+        id: &StepId,
+        scope: ScopeNo,
+        state: &Arc<str>,
+        visit: u32,
+        activity: &Activity,
+        deadline: Option<Timestamp>,
+    ) -> Self {
+        let (status, progress) = match activity {
+            Activity::Operation { .. } => (StepStatus::Pending, Progress::None),
+            Activity::Instant => (StepStatus::Running, Progress::None),
+            Activity::Parallel => (StepStatus::Running, Progress::Branches(BTreeMap::new())),
+            Activity::Foreach { .. } => (StepStatus::Running, Progress::Items(Items::default())),
+            Activity::Try => (StepStatus::Running, Progress::Sections(Sections::default())),
+            Activity::Wait { .. } | Activity::Signal { .. } | Activity::Call { .. } => {
+                (StepStatus::WaitingSignal, Progress::None)
+            }
+        };
+        Self {
+            number,
+            id: id.clone(),
+            scope,
+            state: state.clone(),
+            visit,
+            activity: activity.clone(),
+            status,
+            attempt: 1,
+            entry: 0,
+            claim: 0,
+            lost: 0,
+            host: None,
+            ready_at: (status == StepStatus::Pending).then_some(at),
+            deadline,
+            parked: None,
+            waking: None,
+            retry_at: None,
+            usage: Usage::default(),
+            error: None,
+            progress,
+            input_seq: seq,
+            result_seq: None,
+            created_at: at,
+            started_at: (status != StepStatus::Pending).then_some(at),
+        }
+    }
+
+    fn make_ready(&mut self, at: Timestamp) {
+        self.host = None;
+        self.status = StepStatus::Pending;
+        self.ready_at = Some(at);
+    }
+
+    fn retrying(&mut self, seq: u64, error: &Failure, attempt: u32, due: Timestamp, usage: Usage) {
+        self.status = StepStatus::Retrying;
+        self.host = None;
+        self.ready_at = None;
+        self.parked = None;
+        self.waking = None;
+        self.deadline = None;
+        self.attempt = attempt;
+        self.entry = 0;
+        self.lost = 0;
+        self.retry_at = Some(due);
+        self.usage = self.usage.plus(usage);
+        self.error = Some(error.clone());
+        self.result_seq = Some(seq);
+        if let Activity::Call { child, .. } = &mut self.activity {
+            *child = super::ids::child_run(&self.id, attempt, due);
+        }
+    }
+
+    /// Whether an executor may claim it.
+    pub fn is_ready(&self) -> bool {
+        self.ready_at.is_some()
+    }
+
+    /// The timers that it has set.
+    pub fn timers(&self) -> impl Iterator<Item = (TimerKey, Timestamp)> {
+        let wake = match &self.activity {
+            Activity::Wait { until } => Some(*until),
+            _ => self.retry_at.or(self.parked.as_ref().and_then(|parked| parked.wake_at)),
+        };
+        let deadline = self.deadline.map(|due| (TimerKey::Deadline(self.number), due));
+        wake.map(|due| (TimerKey::Wake(self.number), due)).into_iter().chain(deadline)
+    }
+
+    /// How many attempts it may have.
+    pub fn max_attempts(&self) -> u32 {
+        match &self.activity {
+            Activity::Operation { max_attempts, .. } | Activity::Call { max_attempts, .. } => *max_attempts,
+            Activity::Instant
+            | Activity::Parallel
+            | Activity::Foreach { .. }
+            | Activity::Try
+            | Activity::Wait { .. }
+            | Activity::Signal { .. } => 1,
+        }
+    }
+}
+
+impl Failure {
+    fn unknown() -> Self {
+        Self::new(crate::error::Category::ActionError, "UNKNOWN", "failed without an error")
+    }
+}

@@ -1,0 +1,433 @@
+//! A run's cell: its inbox, and, while something happens in it, its state. One task drains it at a time; a cell that has nothing to do
+//! is dropped, so that ten thousand waiting runs cost rows and no memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use caisson_core::engine::{self, Blobs, Inputs, Question, RunState, Stimulus, Stop, chain};
+use caisson_core::ids::RunId;
+use caisson_core::json::Json;
+use caisson_core::model::Definition;
+use caisson_core::ports::{Commit, CommitError, EventRow, IdempotencyRow, ItemRow, RunRow, StoredRun};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::batch::{Batch, Effects};
+use crate::error::{Error, Kind};
+use crate::executor;
+use crate::live::News;
+use crate::service::Service;
+
+/// Stimuli folded into one decision at most: bounds the size of a commit.
+const FOLD_MAX: usize = 128;
+/// How often a version conflict is tried again before the caller hears of it. Conflicts need a second host, and hosts move on quickly.
+const CONFLICTS_MAX: u32 = 5;
+/// A cell forgets its large values when they pass this: they are read again when needed.
+const BLOBS_BYTES_MAX: usize = 32 << 20;
+/// After so many events a snapshot saves more reading than its writing costs.
+const SNAPSHOT_EVENTS_MIN: u64 = 512;
+/// A snapshot is as large as what is open: it waits for so many events per open thing, so that its cost stays a part of theirs.
+const SNAPSHOT_EVENTS_PER_OPEN: u64 = 4;
+
+/// A stimulus and who waits for what comes of it.
+pub(crate) struct Envelope {
+    pub(crate) stimulus: Stimulus,
+    pub(crate) reply: Option<oneshot::Sender<Result<RunRow, Error>>>,
+    /// A slot to run a step in: of the step that ended, or for the step that is claimed.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    /// The message of another run that brought it.
+    pub(crate) message: Option<Arc<str>>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    waiting: Vec<Envelope>,
+    draining: bool,
+}
+
+/// A run that something happens in.
+#[derive(Default)]
+pub(crate) struct Cell {
+    inbox: Mutex<Inbox>,
+    /// Only the draining task takes it.
+    loaded: tokio::sync::Mutex<Option<Loaded>>,
+}
+
+/// A run in memory.
+pub(crate) struct Loaded {
+    pub(crate) def: Arc<Definition>,
+    pub(crate) state: RunState,
+    pub(crate) row: RunRow,
+    pub(crate) blobs: Blobs,
+    /// Events since the last snapshot.
+    pub(crate) unsaved: u64,
+}
+
+impl Service {
+    /// Submits a stimulus and waits until what follows from it is durable.
+    pub(crate) async fn submit(&self, run: &RunId, stimulus: Stimulus) -> Result<RunRow, Error> {
+        self.submit_with(run, stimulus, None, None).await
+    }
+
+    pub(crate) async fn submit_with(
+        &self,
+        run: &RunId,
+        stimulus: Stimulus,
+        permit: Option<OwnedSemaphorePermit>,
+        message: Option<Arc<str>>,
+    ) -> Result<RunRow, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.post(run, Envelope { stimulus, reply: Some(reply), permit, message });
+        answer.await.unwrap_or_else(|_| Err(Error::new(Kind::Internal, "NO_ANSWER", "the run's task ended without an answer")))
+    }
+
+    /// Puts a stimulus into a run's inbox; a task to drain it is started unless there is one.
+    pub(crate) fn post(&self, run: &RunId, envelope: Envelope) {
+        let cell = {
+            let mut cells = self.0.cells.lock();
+            let cell = cells.entry(run.clone()).or_default();
+            let mut inbox = cell.inbox.lock();
+            inbox.waiting.push(envelope);
+            if inbox.draining {
+                return;
+            }
+            inbox.draining = true;
+            cell.clone()
+        };
+        self.0.tasks.spawn(drain(self.clone(), run.clone(), cell));
+    }
+
+    /// Puts a run that has just been created into its cell, and carries out what follows.
+    pub(crate) async fn install(
+        &self,
+        run: &RunId,
+        loaded: Loaded,
+        effects: Effects,
+        permits: Vec<OwnedSemaphorePermit>,
+    ) {
+        if is_idle(&loaded) {
+            carry_out(self, &loaded, effects, permits);
+            return;
+        }
+        let cell = self.0.cells.lock().entry(run.clone()).or_default().clone();
+        let mut slot = cell.loaded.lock().await;
+        carry_out(self, &loaded, effects, permits);
+        // A client that knows the id may have been faster: then the store has been read and the state moved on.
+        if slot.is_none() {
+            *slot = Some(loaded);
+        }
+    }
+
+    async fn load(&self, run: &RunId) -> Result<Loaded, Error> {
+        let stored = self.0.ports.store.load(run).await?.ok_or_else(|| {
+            Error::new(Kind::NotFound, "RUN_NOT_FOUND", format!("there is no run {run}"))
+        })?;
+        let def = self.definition(&stored.row.realm, &stored.row.workflow_id, &stored.row.digest).await?;
+        let (state, unsaved) = rebuild(run, &stored)?;
+        Ok(Loaded { def, state, row: stored.row, blobs: Blobs::default(), unsaved })
+    }
+}
+
+/// The state after a snapshot and the events behind it. The chain is checked on the way.
+fn rebuild(run: &RunId, stored: &StoredRun) -> Result<(RunState, u64), Error> {
+    let damaged = |what: String| Error::new(Kind::Internal, "RUN_DAMAGED", format!("run {run} cannot be read: {what}"));
+    let decode = |row: &EventRow| {
+        engine::Event::decode(&row.kind, row.data.get()).map_err(|error| damaged(format!("event {}: {error}", row.seq)))
+    };
+    if let Some(first) = stored.events.first() {
+        chain::verify(first.prev_hash.clone(), first.seq - 1, &stored.events).map_err(|broken| damaged(broken.to_string()))?;
+    }
+    let mut events = stored.events.iter();
+    let mut state = match &stored.snapshot {
+        Some((_, json)) => {
+            serde_json::from_str(json.get()).map_err(|error| damaged(format!("snapshot: {error}")))?
+        }
+        None => {
+            let first = events.next().ok_or_else(|| damaged("it has no events".to_owned()))?;
+            RunState::created(run.clone(), first.at, &decode(first)?)
+                .ok_or_else(|| damaged("its first event does not create it".to_owned()))?
+        }
+    };
+    for row in events {
+        state.apply(row.at, &decode(row)?);
+    }
+    if state.seq != stored.row.last_seq {
+        return Err(damaged(format!("it has {} events of {}", state.seq, stored.row.last_seq)));
+    }
+    Ok((state, stored.events.len() as u64))
+}
+
+async fn drain(service: Service, run: RunId, cell: Arc<Cell>) {
+    let mut loaded = cell.loaded.lock().await;
+    loop {
+        let mut envelopes = {
+            // The same order of locks as in `post`: the map, then the inbox.
+            let mut cells = service.0.cells.lock();
+            let mut inbox = cell.inbox.lock();
+            if inbox.waiting.is_empty() {
+                inbox.draining = false;
+                if loaded.as_ref().is_none_or(is_idle) {
+                    cells.remove(&run);
+                }
+                return;
+            }
+            let count = inbox.waiting.len().min(FOLD_MAX);
+            inbox.waiting.drain(..count).collect::<Vec<_>>()
+        };
+        let mut tries = 0;
+        while let Err(CommitError::Conflict) = fold(&service, &run, &mut loaded, &mut envelopes).await {
+            *loaded = None;
+            tries += 1;
+            if tries >= CONFLICTS_MAX {
+                let error = Error::new(Kind::Conflict, "RUN_BUSY", "other hosts move this run all the time: try again");
+                envelopes.drain(..).for_each(|envelope| answer(envelope.reply, Err(error.clone())));
+                break;
+            }
+        }
+    }
+}
+
+/// Whether nothing in the run is about to happen in this process.
+fn is_idle(loaded: &Loaded) -> bool {
+    loaded.state.status.is_terminal() || loaded.state.steps.values().all(|step| step.host.is_none())
+}
+
+/// Decides on all envelopes and commits once. They are taken out, answered, unless the commit met a conflict.
+async fn fold(
+    service: &Service,
+    run: &RunId,
+    slot: &mut Option<Loaded>,
+    envelopes: &mut Vec<Envelope>,
+) -> Result<(), CommitError> {
+    if slot.is_none() {
+        match service.load(run).await {
+            Ok(loaded) => *slot = Some(loaded),
+            Err(error) => {
+                envelopes.drain(..).for_each(|envelope| answer(envelope.reply, Err(error.clone())));
+                return Ok(());
+            }
+        }
+    }
+    let Some(loaded) = slot.as_mut() else { return Ok(()) };
+    let mut batch = Batch::default();
+    let mut state = loaded.state.clone();
+    let mut verdicts = Vec::with_capacity(envelopes.len());
+    for envelope in envelopes.iter() {
+        let stimulus = envelope.stimulus.clone();
+        let verdict = decide(service, loaded, &mut state, &mut batch, stimulus).await;
+        if verdict.is_ok()
+            && let Some(message) = &envelope.message
+        {
+            batch.took(message.clone());
+        }
+        verdicts.push(verdict);
+    }
+    let mut permits: Vec<OwnedSemaphorePermit> = envelopes.iter_mut().filter_map(|e| e.permit.take()).collect();
+    if !state.status.is_terminal() {
+        claim_ready(service, loaded, &mut state, &mut batch, &mut permits).await;
+    }
+    if batch.is_empty() {
+        for (envelope, verdict) in envelopes.drain(..).zip(verdicts) {
+            answer(envelope.reply, verdict.map(|()| loaded.row.clone()));
+        }
+        return Ok(());
+    }
+    match commit(service, loaded, state, batch, None).await {
+        Ok(effects) => {
+            for (envelope, verdict) in envelopes.drain(..).zip(verdicts) {
+                answer(envelope.reply, verdict.map(|()| loaded.row.clone()));
+            }
+            carry_out(service, loaded, effects, permits);
+            Ok(())
+        }
+        Err(CommitError::Conflict) => {
+            // Permits go back; the next try takes new ones.
+            Err(CommitError::Conflict)
+        }
+        Err(other) => {
+            let error = commit_error(other);
+            envelopes.drain(..).for_each(|envelope| answer(envelope.reply, Err(error.clone())));
+            Ok(())
+        }
+    }
+}
+
+fn answer(reply: Option<oneshot::Sender<Result<RunRow, Error>>>, result: Result<RunRow, Error>) {
+    if let Some(reply) = reply {
+        // Who asked may have gone.
+        let _ = reply.send(result);
+    }
+}
+
+pub(crate) fn commit_error(error: CommitError) -> Error {
+    match error {
+        CommitError::Conflict => Error::new(Kind::Conflict, "RUN_BUSY", "the run was moved by another host: try again"),
+        CommitError::Exists(run) => Error::new(Kind::Conflict, "RUN_EXISTS", format!("run {run} exists already")),
+        CommitError::KeyReused => crate::service::key_reused(),
+        CommitError::Store(error) => error.into(),
+    }
+}
+
+/// Decides on one stimulus: asks, answers, asks again.
+async fn decide(
+    service: &Service,
+    loaded: &mut Loaded,
+    state: &mut RunState,
+    batch: &mut Batch,
+    stimulus: Stimulus,
+) -> Result<(), Error> {
+    let mut inputs = inputs(service, loaded, batch);
+    let verdict = loop {
+        let limits = &service.0.options.limits;
+        match engine::transition(&loaded.def, limits, state, stimulus.clone(), &inputs) {
+            Ok((next, decision)) => {
+                *state = next;
+                batch.add(decision);
+                break Ok(());
+            }
+            Err(Stop::Refused(refusal)) => break Err(refusal.into()),
+            Err(Stop::Need(question)) => {
+                if let Err(error) = reply(service, &state.id, batch, &mut inputs, question).await {
+                    break Err(error);
+                }
+            }
+        }
+    };
+    loaded.blobs = inputs.blobs;
+    verdict
+}
+
+pub(crate) fn inputs(service: &Service, loaded: &mut Loaded, batch: &Batch) -> Inputs {
+    let mut blobs = std::mem::take(&mut loaded.blobs);
+    if blobs.bytes() > BLOBS_BYTES_MAX {
+        blobs = Blobs::default();
+    }
+    batch.blobs().iter().for_each(|blob| blobs.insert(blob));
+    Inputs { now: service.0.ports.clock.now(), evaluations: Vec::new(), blobs, items: HashMap::new() }
+}
+
+/// Answers a question of the engine.
+pub(crate) async fn reply(
+    service: &Service,
+    run: &RunId,
+    batch: &Batch,
+    inputs: &mut Inputs,
+    question: Question,
+) -> Result<(), Error> {
+    let ports = &service.0.ports;
+    match question {
+        Question::Evaluate(evaluation) => inputs.evaluations.push(ports.evaluator.evaluate(&evaluation).await),
+        Question::Blob(id) => {
+            let found = ports.store.blobs(std::slice::from_ref(&id)).await?;
+            let blob = found.first().ok_or_else(|| {
+                let message = format!("value {} of run {run} is gone from the store", id.sha256);
+                Error::new(Kind::Internal, "VALUE_GONE", message)
+            })?;
+            inputs.blobs.insert(blob);
+        }
+        Question::Items(step) => {
+            let mut rows: Vec<ItemRow> = ports.store.items(run, step).await?;
+            rows.extend(batch.items_of(step).cloned());
+            inputs.items.insert(step, rows);
+        }
+    }
+    Ok(())
+}
+
+/// Claims steps that have just become ready for this process, as far as there are slots and nobody else waits for them: finishing a
+/// step, readying the next and claiming it are one commit.
+pub(crate) async fn claim_ready(
+    service: &Service,
+    loaded: &mut Loaded,
+    state: &mut RunState,
+    batch: &mut Batch,
+    permits: &mut Vec<OwnedSemaphorePermit>,
+) {
+    let started = batch.effects.started.len();
+    if service.0.stopping.is_cancelled() || service.0.ports.queue.room() < service.0.queue_room {
+        permits.truncate(started);
+        return;
+    }
+    for step in batch.effects.ready.clone() {
+        if permits.len() <= batch.effects.started.len() {
+            match service.0.slots.clone().try_acquire_owned() {
+                Ok(permit) => permits.push(permit),
+                Err(_) => break,
+            }
+        }
+        let host = service.0.options.host.clone();
+        // Refused: it was ended by a later stimulus of the same batch.
+        let _ = decide(service, loaded, state, batch, Stimulus::Claim { step, host }).await;
+    }
+}
+
+/// Makes a batch durable and takes the new state over.
+pub(crate) async fn commit(
+    service: &Service,
+    loaded: &mut Loaded,
+    state: RunState,
+    batch: Batch,
+    idempotency: Option<IdempotencyRow>,
+) -> Result<Effects, CommitError> {
+    let mut row = loaded.row.clone();
+    let unsaved = loaded.unsaved + (state.seq - loaded.state.seq);
+    let open = (state.steps.len() + state.scopes.len()) as u64;
+    let worth_it = unsaved >= SNAPSHOT_EVENTS_MIN.max(open * SNAPSHOT_EVENTS_PER_OPEN) && !state.status.is_terminal();
+    let snapshot = worth_it.then(|| Json::of(&state));
+    let saved = snapshot.is_some();
+    let (mut commit, effects): (Commit, Effects) = batch.into_commit(&mut row, &state, snapshot);
+    commit.idempotency = idempotency;
+    service.0.ports.store.commit(commit).await?;
+    loaded.row = row;
+    loaded.state = state;
+    loaded.unsaved = if saved { 0 } else { unsaved };
+    Ok(effects)
+}
+
+/// What follows once the commit is durable.
+pub(crate) fn carry_out(service: &Service, loaded: &Loaded, effects: Effects, mut permits: Vec<OwnedSemaphorePermit>) {
+    let inner = &service.0;
+    let row = &loaded.row;
+    inner.live.publish(News::Committed {
+        realm: row.realm.clone(),
+        run: row.id.clone(),
+        last_seq: row.last_seq,
+        ended: row.status.is_terminal(),
+    });
+    for (step, claim) in effects.aborted {
+        executor::abort(service, &row.id, step, claim);
+    }
+    for step in effects.started {
+        executor::start(service, loaded, &step, permits.pop());
+    }
+    for (step, reason) in effects.cleanups {
+        executor::clean_up(service, loaded, &step, &reason);
+    }
+    if !effects.ready.is_empty() {
+        let ready = effects.ready.into_iter();
+        let run = &row.id;
+        inner.ports.queue.publish(
+            ready.map(|step| caisson_core::ports::Ready { run: run.clone(), step, dispatch: 1 }).collect(),
+        );
+    }
+    if let Some(due) = effects.timer {
+        inner.timers.set(due);
+    }
+    if effects.messages {
+        inner.messages.notify_one();
+    }
+}
+
+/// The context of a run's root scope.
+pub(crate) async fn context(service: &Service, run: &RunId) -> Result<Json, Error> {
+    let mut loaded = service.load(run).await?;
+    let batch = Batch::default();
+    let mut inputs = inputs(service, &mut loaded, &batch);
+    loop {
+        match engine::context(&loaded.def, &loaded.state, &inputs) {
+            Ok(value) => return Ok(Json::of(&value)),
+            Err(Stop::Need(question)) => reply(service, run, &batch, &mut inputs, question).await?,
+            Err(Stop::Refused(refusal)) => return Err(refusal.into()),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Runs claimed steps, and stops them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use caisson_core::engine::{Activity, Step, Stimulus, StepNo, Wake, unbase64};
+use caisson_core::error::{Category, Failure};
+use caisson_core::ids::RunId;
+use caisson_core::json::{Json, Payload};
+use caisson_core::ports::{Entry, Invocation, Resumption, Usage};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use crate::cell::Loaded;
+use crate::error::{Error, Kind};
+use crate::service::Service;
+
+/// How long a cancelled guest may take to clean up.
+const CLEAN_UP_MAX: Duration = Duration::from_secs(10);
+/// Pauses between tries to store a result while the store cannot take it.
+const STORE_RETRY_MIN: Duration = Duration::from_millis(50);
+const STORE_RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// What of a run an invocation mentions.
+struct About {
+    invocation: Invocation,
+    input: Payload,
+    kept: Option<Payload>,
+}
+
+/// Runs a step that was claimed for this process. The claim is durable.
+pub(crate) fn start(service: &Service, loaded: &Loaded, step: &Arc<Step>, permit: Option<OwnedSemaphorePermit>) {
+    let waking = step.waking.as_ref().map(|waking| (waking.state.clone(), waking.wake.clone()));
+    let Some(about) = about(service, loaded, step, waking) else { return };
+    let run = loaded.row.id.clone();
+    let stop = service.0.killed.child_token();
+    let key = (run.clone(), step.number);
+    service.0.running.lock().insert(key.clone(), (step.claim, stop.clone()));
+    let (service, number, attempt, claim) = (service.clone(), step.number, step.attempt, step.claim);
+    let tasks = service.0.tasks.clone();
+    tasks.spawn(async move {
+        let entry = tokio::select! {
+            entry = execute(&service, about) => Some(entry),
+            () = stop.cancelled() => None,
+        };
+        {
+            let mut running = service.0.running.lock();
+            if running.get(&key).is_some_and(|(held, _)| *held == claim) {
+                running.remove(&key);
+            }
+        }
+        if let Some(entry) = entry {
+            hand_in(&service, &run, Stimulus::Result { step: number, attempt, claim, entry }, permit, &stop).await;
+        }
+    });
+}
+
+/// Stops a step if it still runs under that claim.
+pub(crate) fn abort(service: &Service, run: &RunId, step: StepNo, claim: u32) {
+    let mut running = service.0.running.lock();
+    let key = (run.clone(), step);
+    if running.get(&key).is_some_and(|(held, _)| *held == claim)
+        && let Some((_, stop)) = running.remove(&key)
+    {
+        stop.cancel();
+    }
+}
+
+/// Lets a parked guest clean up after its step was cancelled. Whatever it answers is ignored.
+pub(crate) fn clean_up(service: &Service, loaded: &Loaded, step: &Arc<Step>, reason: &str) {
+    let Some(parked) = &step.parked else { return };
+    let wake = Wake::Cancelled { reason: reason.to_owned() };
+    let Some(about) = about(service, loaded, step, Some((parked.state.clone(), wake))) else { return };
+    let (service, killed) = (service.clone(), service.0.killed.clone());
+    let tasks = service.0.tasks.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            _ = tokio::time::timeout(CLEAN_UP_MAX, execute(&service, about)) => {}
+            () = killed.cancelled() => {}
+        }
+    });
+}
+
+fn about(service: &Service, loaded: &Loaded, step: &Step, waking: Option<(Payload, Wake)>) -> Option<About> {
+    let Activity::Operation { action, plugin, input, idempotency_key, .. } = &step.activity else { return None };
+    let now = service.0.ports.clock.now();
+    let (kept, resumed) = match waking {
+        Some((kept, wake)) => (Some(kept), Some(Resumption { state: Vec::new(), wake })),
+        None => (None, None),
+    };
+    let invocation = Invocation {
+        realm: loaded.row.realm.clone(),
+        action: action.clone(),
+        plugin: plugin.clone(),
+        workflow: loaded.row.workflow_id.clone(),
+        workflow_version: loaded.row.workflow_version.clone(),
+        run: loaded.row.id.clone(),
+        step: step.id.clone(),
+        state: step.state.clone(),
+        attempt: step.attempt,
+        entry: step.entry,
+        idempotency_key: idempotency_key.clone(),
+        deadline_ms: step.deadline.map(|deadline| deadline.since_ms(now)),
+        now,
+        traceparent: None,
+        input: Json::null(),
+        resumed,
+    };
+    Some(About { invocation, input: input.clone(), kept })
+}
+
+async fn execute(service: &Service, about: About) -> Entry {
+    let About { mut invocation, input, kept } = about;
+    let ready = async {
+        invocation.input = value(service, &input).await?;
+        if let (Some(kept), Some(resumed)) = (&kept, &mut invocation.resumed) {
+            let text = value(service, kept).await?.value();
+            resumed.state = text.as_str().and_then(unbase64).unwrap_or_default();
+        }
+        Ok::<_, Error>(())
+    };
+    if let Err(error) = ready.await {
+        let failure = Failure::new(Category::TransientError, error.code, error.message.to_string());
+        return Entry { result: Err(failure), usage: Usage::default(), warnings: Vec::new() };
+    }
+    service.0.ports.runner.run(invocation).await
+}
+
+pub(crate) async fn value(service: &Service, payload: &Payload) -> Result<Json, Error> {
+    match payload {
+        Payload::Inline(json) => Ok(json.clone()),
+        Payload::Stored(id) => {
+            let mut found = service.0.ports.store.blobs(std::slice::from_ref(id)).await?;
+            let gone = || Error::new(Kind::Internal, "VALUE_GONE", format!("value {} is gone from the store", id.sha256));
+            found.pop().map(|blob| blob.json).ok_or_else(gone)
+        }
+    }
+}
+
+/// Stores a result. It is worth the work that it took, so a store that cannot take it is asked again until it can or the process ends.
+async fn hand_in(
+    service: &Service,
+    run: &RunId,
+    stimulus: Stimulus,
+    permit: Option<OwnedSemaphorePermit>,
+    stop: &CancellationToken,
+) {
+    let mut pause = STORE_RETRY_MIN;
+    let mut permit = permit;
+    loop {
+        match service.submit_with(run, stimulus.clone(), permit.take(), None).await {
+            Ok(_) => return,
+            Err(error) if matches!(error.kind, Kind::Unavailable) || error.code == "RUN_BUSY" => {
+                tracing::warn!(run_id = %run, code = error.code, error = %error, "result is not stored yet");
+            }
+            Err(error) => {
+                // Superseded: cancelled, timed out, or claimed by somebody else.
+                tracing::debug!(run_id = %run, code = error.code, error = %error, "result is no longer wanted");
+                return;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = (pause * 2).min(STORE_RETRY_MAX);
+    }
+}

@@ -1,0 +1,112 @@
+//! News for those who watch: hints that more is stored, and what guests write while they run.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use caisson_core::ids::{Realm, RunId, StepId};
+use caisson_core::ports::{LogLine, LogSink};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, broadcast, futures::OwnedNotified};
+
+/// Watchers that fall behind by so many lose the oldest and read the store instead: 4,096 is about a second of news under full load.
+const BACKLOG_MAX: usize = 4096;
+
+/// A piece of news.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A run has new events, up to this number. Read them from the store.
+    Committed {
+        /// Whose.
+        realm: Realm,
+        /// The run.
+        run: RunId,
+        /// Its last event now.
+        last_seq: u64,
+        /// Whether it has ended.
+        ended: bool,
+    },
+    /// A guest wrote a line or progress. Has no number and is not repeated.
+    Line {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepId,
+        /// The line.
+        line: LogLine,
+    },
+}
+
+/// Where news is published. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Live(Arc<Channels>);
+
+#[derive(Debug)]
+struct Channels {
+    all: broadcast::Sender<News>,
+    /// One bell a watched run: a thousand clients that wait for a thousand runs must not all wake for each.
+    runs: Mutex<HashMap<RunId, Arc<Notify>>>,
+}
+
+/// Watches one run until dropped.
+#[derive(Debug)]
+pub struct Watch {
+    live: Live,
+    run: RunId,
+    bell: Arc<Notify>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self(Arc::new(Channels { all: broadcast::channel(BACKLOG_MAX).0, runs: Mutex::default() }))
+    }
+}
+
+impl Live {
+    /// Everything from now on. A receiver that lags gets `RecvError::Lagged` and should read the store.
+    pub fn subscribe(&self) -> broadcast::Receiver<News> {
+        self.0.all.subscribe()
+    }
+
+    /// News of one run.
+    pub fn watch(&self, run: &RunId) -> Watch {
+        let bell = self.0.runs.lock().entry(run.clone()).or_default().clone();
+        Watch { live: self.clone(), run: run.clone(), bell }
+    }
+
+    /// Tells everybody who watches.
+    pub fn publish(&self, news: News) {
+        if let News::Committed { run, .. } = &news
+            && let Some(bell) = self.0.runs.lock().get(run)
+        {
+            bell.notify_waiters();
+        }
+        if self.0.all.receiver_count() > 0 {
+            // A receiver may have gone in between: nobody watching is no error.
+            let _ = self.0.all.send(news);
+        }
+    }
+}
+
+impl LogSink for Live {
+    fn write(&self, run: &RunId, step: &StepId, line: LogLine) {
+        self.publish(News::Line { run: run.clone(), step: step.clone(), line });
+    }
+}
+
+impl Watch {
+    /// Resolves when something was committed after this call. Call it, then look, then wait.
+    pub fn changed(&self) -> OwnedNotified {
+        // A `Notified` hears every `notify_waiters` since it was made, also before it is first polled.
+        self.bell.clone().notified_owned()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut runs = self.live.0.runs.lock();
+        // Two: this one and the map's.
+        if Arc::strong_count(&self.bell) <= 2 {
+            runs.remove(&self.run);
+        }
+    }
+}

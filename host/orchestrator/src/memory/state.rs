@@ -1,0 +1,194 @@
+//! What the store in memory holds, and how a commit changes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use caisson_core::engine::StepNo;
+use caisson_core::ids::{ApprovalId, Realm, RunId, StepId};
+use caisson_core::json::{Blob, Json};
+use caisson_core::ports::{
+    ApiKeyRow, ApprovalRow, Commit, CommitError, DefinitionRow, EventRow, HostLogLine, ItemRow, OutboxRow, ReadyRow,
+    RunRow, StepRow, StoreError, TimerRow, VersionRow,
+};
+use caisson_core::status::RunStatus;
+use caisson_core::time::Timestamp;
+
+/// Everything.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub runs: BTreeMap<RunId, RunRow>,
+    pub histories: BTreeMap<RunId, Vec<EventRow>>,
+    pub snapshots: BTreeMap<RunId, (u64, Json)>,
+    pub steps: BTreeMap<(RunId, StepNo), StepRow>,
+    pub step_numbers: BTreeMap<(RunId, StepId), StepNo>,
+    /// Steps with a `ready_at`, longest first.
+    pub waiting: BTreeSet<(Timestamp, RunId, StepNo)>,
+    /// Steps with a host.
+    pub claimed: BTreeSet<(RunId, StepNo)>,
+    pub items: BTreeMap<(RunId, StepNo, u64), ItemRow>,
+    pub timers: BTreeMap<(RunId, Arc<str>), Timestamp>,
+    /// The same timers, earliest first.
+    pub due: BTreeSet<(Timestamp, RunId, Arc<str>)>,
+    pub approvals: BTreeMap<ApprovalId, ApprovalRow>,
+    pub outbox: Vec<OutboxRow>,
+    pub blobs: BTreeMap<Arc<str>, Blob>,
+    pub idempotency: BTreeMap<String, (RunId, String)>,
+    pub definitions: BTreeMap<(Realm, Arc<str>), DefinitionRow>,
+    pub versions: BTreeMap<(Realm, Arc<str>, u64), VersionRow>,
+    pub keys: BTreeMap<Arc<str>, ApiKeyRow>,
+    pub logs: Vec<HostLogLine>,
+    pub latest: Option<Timestamp>,
+    pub closed: bool,
+}
+
+impl State {
+    pub(super) fn note_time(&mut self, at: Timestamp) {
+        self.latest = self.latest.max(Some(at));
+    }
+
+    pub(super) fn events(&self, run: &RunId) -> &[EventRow] {
+        self.histories.get(run).map_or(&[], Vec::as_slice)
+    }
+
+    /// Steps that may be taken.
+    pub(super) fn ready(&self) -> impl Iterator<Item = ReadyRow> {
+        self.waiting.iter().filter_map(|(_, run, number)| {
+            let may_move = match self.runs.get(run)?.status {
+                RunStatus::Pending | RunStatus::Running | RunStatus::WaitingApproval | RunStatus::WaitingSignal => true,
+                RunStatus::Paused
+                | RunStatus::Completed
+                | RunStatus::Failed
+                | RunStatus::Cancelled
+                | RunStatus::TimedOut => false,
+            };
+            let dispatch = self.steps.get(&(run.clone(), *number))?.dispatch;
+            may_move.then(|| ReadyRow { run: run.clone(), step: *number, dispatch })
+        })
+    }
+
+    /// All or nothing: everything that can be refused is refused before the first write.
+    pub(super) fn commit(&mut self, commit: Commit) -> Result<(), CommitError> {
+        self.refuse(&commit)?;
+        if let Some(at) = commit.latest_time() {
+            self.note_time(at);
+        }
+        if let Some(run) = commit.run.clone() {
+            self.write_run(&run, commit.expected == 0);
+            self.write_things(&run, &commit);
+        }
+        self.outbox.retain(|message| !commit.outbox_done.contains(&message.id));
+        Ok(())
+    }
+
+    fn refuse(&self, commit: &Commit) -> Result<(), CommitError> {
+        let Some(run) = &commit.run else { return Ok(()) };
+        if let Some(key) = &commit.idempotency
+            && let Some((holder, request)) = self.idempotency.get(&key.key)
+        {
+            let same = *request == key.request_hash;
+            return Err(if same { CommitError::Exists(holder.clone()) } else { CommitError::KeyReused });
+        }
+        let stored = self.runs.get(&run.id);
+        match (commit.expected, stored) {
+            (0, Some(_)) => return Err(CommitError::Exists(run.id.clone())),
+            (0, None) => {}
+            (expected, Some(stored)) if expected == stored.version => {}
+            (_, Some(_) | None) => return Err(CommitError::Conflict),
+        }
+        commit.follows(stored.map_or(0, |row| row.last_seq))?;
+        for step in &commit.steps {
+            let known = self.step_numbers.get(&(run.id.clone(), step.id.clone()));
+            if known.is_some_and(|number| *number != step.number) {
+                return Err(StoreError::Other(format!("step id {} is taken", step.id)).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// What a run is made with stays as it was.
+    fn write_run(&mut self, new: &RunRow, made: bool) {
+        let mut row = new.clone();
+        if !made && let Some(old) = self.runs.remove(&new.id) {
+            row = RunRow {
+                status: row.status,
+                phase: row.phase,
+                current_states: row.current_states,
+                output: row.output,
+                error: row.error,
+                steps: row.steps,
+                started_at: row.started_at,
+                completed_at: row.completed_at,
+                paused_at: row.paused_at,
+                cancelled_at: row.cancelled_at,
+                version: row.version,
+                last_seq: row.last_seq,
+                last_hash: row.last_hash,
+                ..old
+            };
+        }
+        self.runs.insert(row.id.clone(), row);
+    }
+
+    fn write_things(&mut self, run: &RunRow, commit: &Commit) {
+        self.histories.entry(run.id.clone()).or_default().extend(commit.events.iter().cloned());
+        for blob in &commit.blobs {
+            self.blobs.entry(Arc::clone(&blob.id.sha256)).or_insert_with(|| blob.clone());
+        }
+        if let Some(state) = &commit.snapshot {
+            self.snapshots.insert(run.id.clone(), (run.last_seq, state.clone()));
+        }
+        for step in &commit.steps {
+            self.write_step(&run.id, step);
+        }
+        for key in &commit.timers_cleared {
+            self.clear_timer(&run.id, key);
+        }
+        for TimerRow { run, key, due_at } in &commit.timers_set {
+            self.clear_timer(run, key);
+            self.timers.insert((run.clone(), Arc::clone(key)), *due_at);
+            self.due.insert((*due_at, run.clone(), Arc::clone(key)));
+        }
+        for approval in &commit.approvals {
+            self.approvals.insert(approval.id.clone(), approval.clone());
+        }
+        for item in &commit.items {
+            self.items.insert((run.id.clone(), item.step, item.index), item.clone());
+        }
+        for step in &commit.items_dropped {
+            self.items.retain(|(id, number, _), _| *id != run.id || number != step);
+        }
+        for message in &commit.outbox {
+            if !self.outbox.iter().any(|known| known.id == message.id) {
+                self.outbox.push(message.clone());
+            }
+        }
+        if let Some(key) = &commit.idempotency {
+            self.idempotency.insert(key.key.clone(), (run.id.clone(), key.request_hash.clone()));
+        }
+    }
+
+    fn write_step(&mut self, run: &RunId, step: &StepRow) {
+        let key = (run.clone(), step.number);
+        if let Some(old) = self.steps.get(&key)
+            && let Some(at) = old.ready_at
+        {
+            self.waiting.remove(&(at, run.clone(), step.number));
+        }
+        if let Some(at) = step.ready_at {
+            self.waiting.insert((at, run.clone(), step.number));
+        }
+        if step.host.is_some() {
+            self.claimed.insert(key.clone());
+        } else {
+            self.claimed.remove(&key);
+        }
+        self.step_numbers.insert((run.clone(), step.id.clone()), step.number);
+        self.steps.insert(key, step.clone());
+    }
+
+    fn clear_timer(&mut self, run: &RunId, key: &Arc<str>) {
+        if let Some(at) = self.timers.remove(&(run.clone(), Arc::clone(key))) {
+            self.due.remove(&(at, run.clone(), Arc::clone(key)));
+        }
+    }
+}

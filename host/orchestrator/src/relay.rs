@@ -1,0 +1,219 @@
+//! Carries work: ready steps from the store to the queue and from the queue to a slot, messages from run to run, and at the start
+//! what a former process left behind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use caisson_core::engine::{ChildEnd, Message, ParentStep, Stimulus};
+use caisson_core::ids::RunId;
+use caisson_core::json::Payload;
+use caisson_core::ports::{NewRun, OutboxRow, Ready};
+use caisson_core::status::RunStatus;
+use futures_util::future::join_all;
+
+use crate::error::{Error, Kind};
+use crate::service::{Service, as_run_error};
+use crate::start::{Begin, Begun, begin_run};
+
+/// Rows read at once: a screenful of work for every slot.
+const PAGE: u32 = 256;
+/// Pause after the store failed.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Steps that a dead process held are given back. Everything else that was under way is found by its rows.
+pub(crate) async fn recover(service: &Service) -> Result<(), Error> {
+    let inner = &service.0;
+    let mut seen = 0;
+    loop {
+        let lost = inner.ports.store.claimed_by_others(&inner.options.host, PAGE).await?;
+        if lost.is_empty() {
+            break;
+        }
+        seen += lost.len();
+        let given_back = lost.iter().map(|(run, step, claim)| async move {
+            service.submit(run, Stimulus::Lost { step: *step, claim: *claim }).await
+        });
+        let results = join_all(given_back).await;
+        // If none of them moved, asking again would not end.
+        if results.iter().all(Result::is_err) {
+            for ((run, step, _), result) in lost.iter().zip(results) {
+                if let Err(error) = result {
+                    tracing::error!(run_id = %run, step, error = %error, "step cannot be given back");
+                }
+            }
+            break;
+        }
+    }
+    if seen > 0 {
+        tracing::info!(steps = seen, "steps of a former process are given back");
+    }
+    Ok(())
+}
+
+/// From the queue to a slot.
+pub(crate) async fn pump(service: Service) {
+    let inner = &service.0;
+    let work = async {
+        loop {
+            let Ok(permit) = inner.slots.clone().acquire_owned().await else { return };
+            let ready = inner.ports.queue.next().await;
+            let service = service.clone();
+            inner.tasks.spawn(async move {
+                let host = service.0.options.host.clone();
+                let stimulus = Stimulus::Claim { step: ready.step, host };
+                if let Err(error) = service.submit_with(&ready.run, stimulus, Some(permit), None).await {
+                    tracing::debug!(run_id = %ready.run, step = ready.step, error = %error, "step is not claimed");
+                }
+            });
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = inner.stopping.cancelled() => {}
+    }
+}
+
+/// From the store to the queue: at the start, and whenever the queue had to drop something.
+pub(crate) async fn refill(service: Service) {
+    let inner = &service.0;
+    let work = async {
+        loop {
+            let room = u32::try_from(inner.ports.queue.room()).unwrap_or(u32::MAX).min(4 * PAGE);
+            inner.ports.queue.take_overflow();
+            match inner.ports.store.ready(room).await {
+                Ok(rows) => {
+                    let full = rows.len() as u32 == room;
+                    let ready = rows.into_iter();
+                    inner.ports.queue.publish(
+                        ready.map(|row| Ready { run: row.run, step: row.step, dispatch: row.dispatch }).collect(),
+                    );
+                    if !full {
+                        inner.ports.queue.wants_refill().await;
+                    } else {
+                        wait_for_room(&service).await;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "ready steps cannot be read");
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = inner.stopping.cancelled() => {}
+    }
+}
+
+/// More is stored than fits: the next page is read when the queue has run low.
+async fn wait_for_room(service: &Service) {
+    const LOOK_AGAIN: Duration = Duration::from_millis(20);
+    while service.0.ports.queue.room() < service.0.queue_room / 2 {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Messages from run to run.
+pub(crate) async fn deliver(service: Service) {
+    let inner = &service.0;
+    let work = async {
+        loop {
+            match inner.ports.store.outbox(PAGE).await {
+                Ok(rows) if rows.is_empty() => inner.messages.notified().await,
+                Ok(rows) => {
+                    // In order for each target, side by side for different ones.
+                    let mut by_target: BTreeMap<RunId, Vec<OutboxRow>> = BTreeMap::new();
+                    for row in rows {
+                        by_target.entry(row.target.clone()).or_default().push(row);
+                    }
+                    let failed = join_all(by_target.into_values().map(|rows| deliver_all(&service, rows))).await;
+                    if failed.contains(&true) {
+                        tokio::time::sleep(STORE_PAUSE).await;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "messages cannot be read");
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = inner.stopping.cancelled() => {}
+    }
+}
+
+/// Whether something is left to be tried again.
+async fn deliver_all(service: &Service, rows: Vec<OutboxRow>) -> bool {
+    for row in rows {
+        let id = row.id.clone();
+        match deliver_one(service, row).await {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind, Kind::Unavailable | Kind::Internal) || error.code == "RUN_BUSY" => {
+                tracing::warn!(message = %id, error = %error, "message is not delivered yet");
+                return true;
+            }
+            Err(error) => {
+                tracing::debug!(message = %id, error = %error, "message is no longer wanted");
+                if service.0.ports.store.outbox_delete(&[id]).await.is_err() {
+                    return true;
+                }
+            }
+        }
+    }
+    false
+}
+
+async fn deliver_one(service: &Service, row: OutboxRow) -> Result<(), Error> {
+    let message = serde_json::from_str(row.message.get()).map_err(|error| {
+        Error::new(Kind::Malformed, "MESSAGE_UNREADABLE", format!("message {} cannot be read: {error}", row.id))
+    })?;
+    let stimulus = match message {
+        Message::StartChild { parent, step, depth, workflow, version, input } => {
+            let parent = ParentStep { run: parent, step, depth };
+            return start_child(service, row.id, row.target, parent, &workflow, version, input).await;
+        }
+        Message::CancelChild { reason } => Stimulus::Cancel { actor: "parent".into(), reason: Some(reason) },
+        Message::ChildEnded { step, child, end } => Stimulus::ChildEnded { step, child, end },
+        Message::Continue => Stimulus::Continue,
+    };
+    service.submit_with(&row.target, stimulus, None, Some(row.id)).await.map(|_| ())
+}
+
+async fn start_child(
+    service: &Service,
+    message: Arc<str>,
+    child: RunId,
+    parent: ParentStep,
+    workflow: &str,
+    version: Option<Arc<str>>,
+    input: Payload,
+) -> Result<(), Error> {
+    let Some(caller) = service.0.ports.store.run(&parent.run).await? else {
+        return Err(Error::new(Kind::NotFound, "RUN_NOT_FOUND", format!("there is no run {}", parent.run)));
+    };
+    let begin = Begin {
+        id: child.clone(),
+        realm: caller.realm,
+        workflow: workflow.to_owned(),
+        version: version.map(|version| version.to_string()),
+        input: crate::executor::value(service, &input).await?,
+        actor: caller.created_by,
+        parent: Some(parent.clone()),
+        new: NewRun { project_id: caller.project_id, ..NewRun::default() },
+        message: Some(message.clone()),
+    };
+    match begin_run(service, begin).await {
+        Ok(_) => Ok(()),
+        Err(Begun::Exists(_)) => Ok(service.0.ports.store.outbox_delete(&[message]).await?),
+        Err(Begun::Not(error)) if matches!(error.kind, Kind::Unavailable | Kind::Internal) => Err(error),
+        Err(Begun::Not(error)) => {
+            let end = ChildEnd { status: RunStatus::Failed, output: None, error: Some(as_run_error(&error)) };
+            let stimulus = Stimulus::ChildEnded { step: parent.step, child, end };
+            service.submit_with(&parent.run, stimulus, None, Some(message)).await.map(|_| ())
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The one door: everything that moves a run goes through [`Service`].
+//!
+//! ```text
+//! request │ timer │ signal │ step result ─► submit(run, stimulus) ─► the run's cell
+//!    ─► engine::transition (pure) ─► store.commit ─► effects: start, stop, publish, wake
+//! ```
+//!
+//! Invariant: effects follow the commit that decided them, never precede it.
+//! Invariant: a run is decided on by one task at a time; whoever comes meanwhile waits in the cell's inbox and is folded into the next
+//! decision.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use caisson_core::engine::{Limits, NewSignal, RunError, Stimulus, StepNo};
+use caisson_core::error::{Category, Failure};
+use caisson_core::ids::{Realm, RunId};
+use caisson_core::json::Json;
+use caisson_core::model::Definition;
+use caisson_core::ports::{
+    ActionRunner, ApprovalRow, Clock, Evaluator, NewVersion, RunRow, Store, TaskQueue, VersionRow,
+};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cell::Cell;
+use crate::error::{Error, Kind};
+use crate::live::Live;
+use crate::requests::{Decide, SaveDefinition, SendSignal, StartRun};
+use crate::{relay, scheduler};
+
+/// Definitions kept parsed: enough for every workflow in use on a host, small beside the runs.
+const DEFINITIONS_MAX: usize = 1000;
+
+/// The ports that an orchestrator works with.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where runs live.
+    pub store: Arc<dyn Store>,
+    /// How ready steps travel.
+    pub queue: Arc<dyn TaskQueue>,
+    /// What runs actions.
+    pub runner: Arc<dyn ActionRunner>,
+    /// What evaluates expressions.
+    pub evaluator: Arc<dyn Evaluator>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Numbers with names.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Names this process among all that ever held the store: new at every start.
+    pub host: Arc<str>,
+    /// How many steps may run at once.
+    pub slots: usize,
+    /// Limits of every run.
+    pub limits: Limits,
+}
+
+/// Moves runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Service(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) ports: Ports,
+    pub(crate) options: Options,
+    pub(crate) live: Live,
+    pub(crate) cells: Mutex<HashMap<RunId, Arc<Cell>>>,
+    definitions: Mutex<HashMap<Arc<str>, Arc<Definition>>>,
+    /// Steps that run in this process: what stops them.
+    pub(crate) running: Mutex<HashMap<(RunId, StepNo), (u32, CancellationToken)>>,
+    pub(crate) slots: Arc<Semaphore>,
+    /// Room in the queue when it is empty: less means that others wait for a slot.
+    pub(crate) queue_room: usize,
+    pub(crate) messages: Notify,
+    pub(crate) timers: scheduler::Alarm,
+    pub(crate) tasks: TaskTracker,
+    /// Stops taking work.
+    pub(crate) stopping: CancellationToken,
+    /// Stops guests that are still running.
+    pub(crate) killed: CancellationToken,
+    ready: AtomicBool,
+}
+
+impl Service {
+    /// Starts the machinery: recovers what a former process left, then runs until [`Service::shutdown`].
+    pub async fn start(ports: Ports, options: Options, live: Live) -> Result<Self, Error> {
+        let service = Self(Arc::new(Inner {
+            slots: Arc::new(Semaphore::new(options.slots)),
+            queue_room: ports.queue.room(),
+            ports,
+            options,
+            live,
+            cells: Mutex::default(),
+            definitions: Mutex::default(),
+            running: Mutex::default(),
+            messages: Notify::new(),
+            timers: scheduler::Alarm::default(),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            killed: CancellationToken::new(),
+            ready: AtomicBool::new(false),
+        }));
+        relay::recover(&service).await?;
+        let tasks = &service.0.tasks;
+        tasks.spawn(relay::pump(service.clone()));
+        tasks.spawn(relay::refill(service.clone()));
+        tasks.spawn(relay::deliver(service.clone()));
+        tasks.spawn(scheduler::run(service.clone()));
+        service.0.ready.store(true, Ordering::Release);
+        Ok(service)
+    }
+
+    /// The ports, for reading.
+    pub fn ports(&self) -> &Ports {
+        &self.0.ports
+    }
+
+    /// News.
+    pub fn live(&self) -> &Live {
+        &self.0.live
+    }
+
+    /// Saves a revision. The boolean says whether it is new.
+    pub async fn save_definition(&self, save: SaveDefinition) -> Result<(VersionRow, bool), Error> {
+        let definition = &save.definition;
+        let version = NewVersion {
+            realm: save.realm,
+            workflow: definition.id.clone(),
+            label: definition.version.as_deref().map(Into::into),
+            name: definition.name.clone(),
+            description: definition.description.clone(),
+            definition: save.json,
+            created_by: save.actor,
+            at: self.0.ports.clock.now(),
+            must_exist: save.must_exist,
+        };
+        Ok(self.0.ports.store.save_version(version).await?)
+    }
+
+    /// Starts a run. The boolean is false if the idempotency key named one that exists.
+    pub async fn start_run(&self, start: StartRun) -> Result<(RunRow, bool), Error> {
+        self.accepting()?;
+        if let Some(key) = &start.idempotency
+            && let Some((run, hash)) = self.0.ports.store.run_by_key(&key.key).await?
+        {
+            return if hash == key.request_hash {
+                Ok((self.row(&start.realm.tenant, &run).await?, false))
+            } else {
+                Err(key_reused())
+            };
+        }
+        crate::start::run(self, start).await
+    }
+
+    /// Delivers a signal. `tenant` is checked: another tenant's run is not found (so everywhere below).
+    pub async fn signal(&self, tenant: &str, run: &RunId, signal: SendSignal, actor: Arc<str>) -> Result<(), Error> {
+        self.row(tenant, run).await?;
+        let size = signal.payload.get().len() as u64;
+        if size > self.0.options.limits.value_bytes_max {
+            let message = format!("payload is {size} bytes, more than {}", self.0.options.limits.value_bytes_max);
+            return Err(Error::new(Kind::TooLarge, "VALUE_TOO_LARGE", message));
+        }
+        let id = signal.id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let signal = NewSignal {
+            id: id.into(),
+            name: signal.name.into(),
+            correlation: signal.correlation.map(Into::into),
+            payload: signal.payload,
+            actor: Some(actor),
+        };
+        match self.submit(run, Stimulus::Signal(signal)).await {
+            // The same signal again: as asked, it counts once.
+            Err(error) if error.code == "DUPLICATE_SIGNAL" => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Pauses: results are recorded, nothing new starts.
+    pub async fn pause(&self, tenant: &str, run: &RunId, actor: Arc<str>) -> Result<RunRow, Error> {
+        self.row(tenant, run).await?;
+        self.submit(run, Stimulus::Pause { actor }).await
+    }
+
+    /// Lets a paused run go on.
+    pub async fn resume(&self, tenant: &str, run: &RunId, actor: Arc<str>) -> Result<RunRow, Error> {
+        self.row(tenant, run).await?;
+        self.submit(run, Stimulus::Resume { actor }).await
+    }
+
+    /// Ends a run, what is open in it, and its children.
+    pub async fn cancel(
+        &self,
+        tenant: &str,
+        run: &RunId,
+        actor: Arc<str>,
+        reason: Option<String>,
+    ) -> Result<RunRow, Error> {
+        self.row(tenant, run).await?;
+        self.submit(run, Stimulus::Cancel { actor, reason }).await
+    }
+
+    /// Answers an approval.
+    pub async fn decide(&self, tenant: &str, decide: Decide) -> Result<ApprovalRow, Error> {
+        let not_found = || {
+            let message = format!("run {} has no approval {}", decide.run, decide.approval);
+            Error::new(Kind::NotFound, "APPROVAL_NOT_FOUND", message)
+        };
+        self.row(tenant, &decide.run).await?;
+        let store = &self.0.ports.store;
+        let row = store.approval(&decide.approval).await?.filter(|row| row.run == decide.run).ok_or_else(not_found)?;
+        if row.status != caisson_core::engine::ApprovalStatus::Pending {
+            let message = format!("approval is decided already: it is {}", row.status.as_str());
+            return Err(Error::new(Kind::Conflict, "APPROVAL_DECIDED", message));
+        }
+        let stimulus = Stimulus::Decide {
+            approval: decide.approval.clone(),
+            approve: decide.approve,
+            actor: decide.actor,
+            comment: decide.comment,
+        };
+        match self.submit(&decide.run, stimulus).await {
+            // Somebody was faster between the look and the decision.
+            Err(error) if error.code == "APPROVAL_NOT_FOUND" => {
+                Err(Error::new(Kind::Conflict, "APPROVAL_DECIDED", "approval was decided a moment ago"))
+            }
+            Err(error) => Err(error),
+            Ok(_) => store.approval(&decide.approval).await?.ok_or_else(not_found),
+        }
+    }
+
+    /// A run's row, once it has ended or the time is up.
+    pub async fn wait(&self, tenant: &str, run: &RunId, limit: Duration) -> Result<RunRow, Error> {
+        let watch = self.0.live.watch(run);
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            let changed = watch.changed();
+            let row = self.row(tenant, run).await?;
+            if row.status.is_terminal() {
+                return Ok(row);
+            }
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(row),
+                () = self.0.stopping.cancelled() => return Ok(row),
+            }
+        }
+    }
+
+    /// The context of a run's root scope as one JSON value: input, then everything written.
+    pub async fn context(&self, tenant: &str, run: &RunId) -> Result<Json, Error> {
+        self.row(tenant, run).await?;
+        crate::cell::context(self, run).await
+    }
+
+    /// Whether it takes work.
+    pub fn is_ready(&self) -> bool {
+        self.0.ready.load(Ordering::Acquire) && !self.0.stopping.is_cancelled()
+    }
+
+    /// Takes no new work, lets running steps end for at most `limit`, then stops; what still ran is attempted again at the next start.
+    pub async fn shutdown(&self, limit: Duration) {
+        self.0.stopping.cancel();
+        self.0.tasks.close();
+        if tokio::time::timeout(limit, self.0.tasks.wait()).await.is_err() {
+            self.0.killed.cancel();
+            self.0.tasks.wait().await;
+        }
+    }
+
+    /// A run's row, if it is the tenant's.
+    pub async fn row(&self, tenant: &str, run: &RunId) -> Result<RunRow, Error> {
+        let row = self.0.ports.store.run(run).await?.filter(|row| &*row.realm.tenant == tenant);
+        row.ok_or_else(|| Error::new(Kind::NotFound, "RUN_NOT_FOUND", format!("there is no run {run}")))
+    }
+
+    pub(crate) fn accepting(&self) -> Result<(), Error> {
+        if self.0.stopping.is_cancelled() {
+            return Err(Error::new(Kind::Unavailable, "SHUTTING_DOWN", "this host is shutting down"));
+        }
+        Ok(())
+    }
+
+    /// The parsed definition of a version, kept by digest.
+    pub(crate) async fn definition(
+        &self,
+        realm: &Realm,
+        workflow: &str,
+        digest: &Arc<str>,
+    ) -> Result<Arc<Definition>, Error> {
+        if let Some(definition) = self.0.definitions.lock().get(digest) {
+            return Ok(definition.clone());
+        }
+        let version = self.0.ports.store.version_by_digest(realm, workflow, digest).await?.ok_or_else(|| {
+            let message = format!("version {digest} of workflow '{workflow}' is gone");
+            Error::new(Kind::Internal, "VERSION_NOT_FOUND", message)
+        })?;
+        self.parsed(&version)
+    }
+
+    pub(crate) fn parsed(&self, version: &VersionRow) -> Result<Arc<Definition>, Error> {
+        if let Some(definition) = self.0.definitions.lock().get(&version.digest) {
+            return Ok(definition.clone());
+        }
+        let reading = caisson_core::definition::from_json(&version.definition.value());
+        let definition = reading.definition.ok_or_else(|| {
+            let message = format!("stored version {} of workflow '{}' cannot be read", version.number, version.workflow);
+            Error::new(Kind::Internal, "DEFINITION_UNREADABLE", message)
+        })?;
+        let mut kept = self.0.definitions.lock();
+        if kept.len() >= DEFINITIONS_MAX {
+            kept.clear();
+        }
+        kept.insert(version.digest.clone(), definition.clone());
+        Ok(definition)
+    }
+}
+
+pub(crate) fn key_reused() -> Error {
+    let message = "this Idempotency-Key was used with another request: use a new key for a new request";
+    Error::new(Kind::Conflict, "IDEMPOTENCY_KEY_REUSED", message)
+}
+
+/// A run error out of a service error: for a child that could not be started.
+pub(crate) fn as_run_error(error: &Error) -> RunError {
+    let category = match error.kind {
+        Kind::Invalid | Kind::Malformed | Kind::TooLarge => Category::ValidationError,
+        Kind::NotFound | Kind::Conflict | Kind::Internal => Category::ActionError,
+        Kind::Forbidden => Category::PolicyError,
+        Kind::TooMany | Kind::Unavailable => Category::TransientError,
+    };
+    let failure = Failure::new(category, error.code, error.message.to_string());
+    RunError { failure, state: None, step_id: None }
+}

@@ -1,0 +1,161 @@
+//! Starting runs: for a client, and for the step of another run that calls one.
+
+use std::sync::Arc;
+
+use caisson_core::engine::{self, Creation, Inputs, ParentStep, PinnedAction, Stop};
+use caisson_core::ids::{Realm, RunId};
+use caisson_core::json::Json;
+use caisson_core::model::{Definition, StateKind};
+use caisson_core::ports::{CommitError, NewRun, RunRow, VersionRow};
+
+use crate::batch::{Batch, new_row};
+use crate::cell::{self, Loaded, commit_error};
+use crate::error::{Error, Kind};
+use crate::requests::StartRun;
+use crate::service::Service;
+
+/// A run about to begin.
+pub(crate) struct Begin {
+    pub(crate) id: RunId,
+    pub(crate) realm: Realm,
+    pub(crate) workflow: String,
+    pub(crate) version: Option<String>,
+    pub(crate) input: Json,
+    pub(crate) actor: Arc<str>,
+    pub(crate) parent: Option<ParentStep>,
+    pub(crate) new: NewRun,
+    /// The message of another run that asks for it.
+    pub(crate) message: Option<Arc<str>>,
+}
+
+pub(crate) async fn run(service: &Service, start: StartRun) -> Result<(RunRow, bool), Error> {
+    let begin = Begin {
+        id: RunId::new(uuid::Uuid::now_v7().to_string()),
+        realm: start.realm.clone(),
+        workflow: start.workflow,
+        version: start.version,
+        input: start.input,
+        actor: start.actor,
+        parent: None,
+        new: NewRun {
+            name: start.name,
+            project_id: start.project_id,
+            forked_from: None,
+            idempotency: start.idempotency,
+        },
+        message: None,
+    };
+    match begin_run(service, begin).await {
+        Ok(row) => Ok((row, true)),
+        // Two requests with one key at the same time: the faster one's run is the answer.
+        Err(Begun::Exists(run)) => Ok((service.row(&start.realm.tenant, &run).await?, false)),
+        Err(Begun::Not(error)) => Err(error),
+    }
+}
+
+/// Why no run began.
+pub(crate) enum Begun {
+    /// It began before.
+    Exists(RunId),
+    /// It cannot.
+    Not(Error),
+}
+
+impl From<Error> for Begun {
+    fn from(error: Error) -> Self {
+        Self::Not(error)
+    }
+}
+
+pub(crate) async fn begin_run(service: &Service, begin: Begin) -> Result<RunRow, Begun> {
+    let (version, def) = find(service, &begin).await?;
+    check_input(service, &def, &begin.input)?;
+    let creation = Creation {
+        id: begin.id.clone(),
+        realm: begin.realm.clone(),
+        version: version.label.clone(),
+        digest: version.digest.clone(),
+        input: begin.input,
+        actor: Some(begin.actor.clone()),
+        plugins: pins(service, &begin.realm, &def),
+        parent: begin.parent,
+    };
+    let mut batch = Batch::default();
+    let mut inputs = Inputs { now: service.0.ports.clock.now(), ..Inputs::default() };
+    let (state, decision) = loop {
+        match engine::create(&def, &service.0.options.limits, creation.clone(), &inputs) {
+            Ok(made) => break made,
+            Err(Stop::Need(question)) => cell::reply(service, &begin.id, &batch, &mut inputs, question).await?,
+            Err(Stop::Refused(refusal)) => return Err(Begun::Not(refusal.into())),
+        }
+    };
+    batch.add(decision);
+    if let Some(message) = begin.message {
+        batch.took(message);
+    }
+    let row = new_row(&state, &begin.new, begin.actor);
+    let mut before = state.clone();
+    before.seq = 0;
+    let mut loaded = Loaded { def, state: before, row, blobs: inputs.blobs, unsaved: 0 };
+    let mut state = state;
+    let mut permits = Vec::new();
+    cell::claim_ready(service, &mut loaded, &mut state, &mut batch, &mut permits).await;
+    let effects = match cell::commit(service, &mut loaded, state, batch, begin.new.idempotency).await {
+        Ok(effects) => effects,
+        Err(CommitError::Exists(run)) => return Err(Begun::Exists(run)),
+        Err(other) => return Err(Begun::Not(commit_error(other))),
+    };
+    let row = loaded.row.clone();
+    // The state goes into its cell before anything can happen to it, so that nobody reads it back from the store.
+    service.install(&begin.id, loaded, effects, permits).await;
+    Ok(row)
+}
+
+async fn find(service: &Service, begin: &Begin) -> Result<(VersionRow, Arc<Definition>), Error> {
+    let store = &service.0.ports.store;
+    let missing = || {
+        let (workflow, environment) = (&begin.workflow, &begin.realm.environment);
+        let message = format!("there is no workflow '{workflow}' in environment '{environment}'");
+        Error::new(Kind::NotFound, "WORKFLOW_NOT_FOUND", message)
+    };
+    let definition = store.definition(&begin.realm, &begin.workflow).await?.ok_or_else(missing)?;
+    if !definition.enabled {
+        let message = format!("workflow '{}' is disabled: enable it to start runs", begin.workflow);
+        return Err(Error::new(Kind::Conflict, "WORKFLOW_DISABLED", message));
+    }
+    let version = store.version(&begin.realm, &begin.workflow, begin.version.as_deref()).await?.ok_or_else(|| {
+        let version = begin.version.as_deref().unwrap_or_default();
+        let message = format!("workflow '{}' has no version '{version}'", begin.workflow);
+        Error::new(Kind::NotFound, "VERSION_NOT_FOUND", message)
+    })?;
+    let def = service.parsed(&version)?;
+    Ok((version, def))
+}
+
+fn check_input(service: &Service, def: &Definition, input: &Json) -> Result<(), Error> {
+    let (size, limit) = (input.get().len() as u64, service.0.options.limits.value_bytes_max);
+    if size > limit {
+        let message = format!("input is {size} bytes, more than the {limit} that a value may have");
+        return Err(Error::new(Kind::TooLarge, "VALUE_TOO_LARGE", message));
+    }
+    let Some(validator) = &def.input_validator else { return Ok(()) };
+    validator.validate(&input.value()).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let message = format!("input does not fit the workflow's inputSchema: {}", lines.join("; "));
+        Error::new(Kind::Invalid, "SCHEMA_VALIDATION_INPUT", message).with_details(Json::of(&lines))
+    })
+}
+
+/// Every action of the definition and the package that it means from now on, for this run.
+fn pins(service: &Service, realm: &Realm, def: &Definition) -> Vec<PinnedAction> {
+    let mut pins: Vec<PinnedAction> = Vec::new();
+    for state in &def.states {
+        if let StateKind::Operation(operation) = &state.kind
+            && !pins.iter().any(|pin| pin.action == operation.action)
+            && let Some(info) = service.0.ports.runner.resolve(realm, &operation.action)
+        {
+            pins.push(PinnedAction { action: operation.action.clone(), plugin: info.plugin });
+        }
+    }
+    pins
+}
