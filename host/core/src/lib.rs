@@ -11,5 +11,6 @@ pub mod ids;
 pub mod json;
 pub mod model;
 pub mod ports;
+pub mod schema;
 pub mod status;
 pub mod time;

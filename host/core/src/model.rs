@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::expr::{Path, Template};
+use crate::schema::Validator;
 
 /// One immutable revision of a workflow.
 #[derive(Clone, Debug)]
@@ -26,6 +27,10 @@ pub struct Definition {
     pub input_schema: Option<Value>,
     /// JSON Schema of the run's output.
     pub output_schema: Option<Value>,
+    /// `input_schema`, compiled.
+    pub input_validator: Option<Arc<Validator>>,
+    /// `output_schema`, compiled.
+    pub output_validator: Option<Arc<Validator>>,
     /// Phases in the order of the board's columns; empty when the author named none.
     pub phases: Vec<Arc<str>>,
     /// The run's time limit.
@@ -60,6 +65,8 @@ pub struct Block {
 pub struct State {
     /// Unique within its block.
     pub name: Arc<str>,
+    /// A name for people; only pipelines have one beside the name.
+    pub title: Option<Arc<str>>,
     /// The block it stands in.
     pub block: BlockId,
     /// The phase that a run enters with it.

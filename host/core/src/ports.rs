@@ -2,7 +2,11 @@
 
 mod action;
 mod clock;
+mod commit;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod evaluator;
+mod paging;
 mod queue;
 mod store;
 
@@ -12,6 +16,7 @@ pub use action::{
 };
 pub use clock::Clock;
 pub use evaluator::{Bindings, Evaluation, Evaluator};
+pub use paging::{Cursor, PAGE_LIMIT_MAX};
 pub use queue::{Ready, TaskQueue};
 pub use store::{
     ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, CommitError, DefinitionFilter, DefinitionRow, EventRow, HostLogLine, IdempotencyRow, ItemRow, NewRun,

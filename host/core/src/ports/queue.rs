@@ -18,8 +18,9 @@ pub struct Ready {
 /// is room again ([`TaskQueue::take_overflow`]).
 #[async_trait]
 pub trait TaskQueue: Send + Sync {
-    /// Publishes ready steps, in order. Never waits: when full, the rest is dropped and the overflow is remembered.
-    fn publish(&self, ready: Vec<Ready>);
+    /// Publishes ready steps, in order. Never waits: when full, the rest is dropped and the overflow is remembered. So it is when
+    /// `more` says that the store holds more ready steps than these.
+    fn publish(&self, ready: Vec<Ready>, more: bool);
     /// The next ready step; waits until there is one.
     async fn next(&self) -> Ready;
     /// Whether steps were dropped since last asked, or the queue has run low since: the relay then reads READY rows from the store.

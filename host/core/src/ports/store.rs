@@ -13,7 +13,8 @@ use crate::time::Timestamp;
 /// Everything that one decision writes: one transaction, all or nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Commit {
-    /// The run as it stands after it; inserted when `expected` is 0.
+    /// The run as it stands after it; inserted when `expected` is 0. What a run is made with (realm, workflow, version, name, project,
+    /// creator, input, parent, origin, time) is written then and never again. A commit without a run only takes `outbox_done`.
     pub run: Option<RunRow>,
     /// The run's `version` that the decision was made on; 0 for a new run.
     pub expected: u64,
@@ -21,19 +22,19 @@ pub struct Commit {
     pub events: Vec<EventRow>,
     /// Large values that the events mention. Stored once per hash.
     pub blobs: Vec<Blob>,
-    /// Steps as they stand after it: inserted, or replaced by (run, number).
+    /// Steps as they stand after it: inserted, or replaced by (run, number). A step keeps its id.
     pub steps: Vec<StepRow>,
     /// Timers set, or moved, by (run, key).
     pub timers_set: Vec<TimerRow>,
-    /// Keys of timers that are over.
+    /// Keys of timers that are over. Cleared before `timers_set` are set.
     pub timers_cleared: Vec<Arc<str>>,
     /// Approvals as they stand after it: inserted, or replaced by id.
     pub approvals: Vec<ApprovalRow>,
     /// Results of foreach items, rows until the join.
     pub items: Vec<ItemRow>,
-    /// Steps whose item rows are no longer needed.
+    /// Steps whose item rows are no longer needed. Dropped after `items` are stored.
     pub items_dropped: Vec<StepNo>,
-    /// Messages to other runs.
+    /// Messages to other runs. One whose id is stored already is not stored again.
     pub outbox: Vec<OutboxRow>,
     /// Ids of messages of *other* runs that this commit has taken in: deleted in the same transaction.
     pub outbox_done: Vec<Arc<str>>,
@@ -87,6 +88,12 @@ pub enum StoreError {
     /// A thing of that name is in the way, for example other content under the same version label.
     #[error("conflict: {0}")]
     Conflict(String),
+    /// A thing that had to be there is not, for example the workflow of a revision that must replace one.
+    #[error("not found: {0}")]
+    NotFound(String),
+    /// What was asked makes no sense, for example a cursor that no list gave.
+    #[error("invalid: {0}")]
+    Invalid(String),
     /// Anything else.
     #[error("store failed: {0}")]
     Other(String),
@@ -533,8 +540,9 @@ pub trait Store: Send + Sync {
     /// One approval.
     async fn approval(&self, id: &ApprovalId) -> Result<Option<ApprovalRow>, StoreError>;
 
-    /// Saves a revision. The same content again gives the version that exists; other content under a used label is [`StoreError::Conflict`].
-    /// The boolean says whether it is new.
+    /// Saves a revision and puts it in force. The same content again (under the same label, or under none) gives the version that
+    /// exists; other content under a used label is [`StoreError::Conflict`]. The boolean says whether it is new. `must_exist` that does
+    /// not hold is [`StoreError::NotFound`] or [`StoreError::Conflict`].
     async fn save_version(&self, version: NewVersion) -> Result<(VersionRow, bool), StoreError>;
     /// A workflow.
     async fn definition(&self, realm: &Realm, id: &str) -> Result<Option<DefinitionRow>, StoreError>;

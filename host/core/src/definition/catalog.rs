@@ -1,0 +1,226 @@
+//! What a definition needs from its surroundings: actions, agents, other workflows.
+
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use super::diagnostic::{Diagnostic, Severity, code, did_you_mean, quoted};
+use crate::expr::Template;
+use crate::model::{BlockId, Definition, StateId, StateKind};
+
+/// Actions that every host has.
+pub const BUILT_IN_ACTIONS: &[&str] = &["agent.run", "human.approval", "script.run", "core.echo"];
+
+/// What there is. `None` means "not known here": then nothing is refused, and a warning says so.
+pub trait Catalog {
+    /// Full names of all actions.
+    fn actions(&self) -> Option<Vec<String>>;
+    /// Names of all agents of the environment.
+    fn agents(&self) -> Option<Vec<String>>;
+    /// Ids of all workflows of the environment.
+    fn workflows(&self) -> Option<Vec<String>> {
+        None
+    }
+}
+
+/// Where something stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub path: String,
+    pub line: usize,
+    pub column: usize,
+    pub offset: usize,
+    pub length: usize,
+}
+
+/// Where the names of a state stand that a catalog is asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StatePlaces {
+    pub state: Place,
+    pub action: Option<Place>,
+    pub agent: Option<Place>,
+    pub workflow: Option<Place>,
+}
+
+/// The same for all states.
+pub(super) type Places = HashMap<StateId, StatePlaces>;
+
+/// Looks up the actions, agents and workflows of a definition. Findings have a path and no line: see
+/// [`super::Reading::check`] for both.
+pub fn check(definition: &Definition, catalog: &dyn Catalog) -> Vec<Diagnostic> {
+    let mut places = Places::new();
+    let mut open: Vec<(BlockId, String)> = vec![(definition.root, "states".to_owned())];
+    while let Some((block, path)) = open.pop() {
+        for (index, id) in definition.block(block).states.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match &definition.state(*id).kind {
+                StateKind::Parallel(parallel) => {
+                    for (index, branch) in parallel.branches.iter().enumerate() {
+                        open.push((branch.block, format!("{path}.branches[{index}].states")));
+                    }
+                }
+                StateKind::Foreach(foreach) => open.push((foreach.block, format!("{path}.iterator.states"))),
+                StateKind::Try(attempt) => {
+                    open.push((attempt.body, format!("{path}.try")));
+                    open.extend(
+                        attempt.catch.iter().filter_map(|c| c.block).map(|b| (b, format!("{path}.catch.states"))),
+                    );
+                    open.extend(attempt.finally.map(|block| (block, format!("{path}.finally"))));
+                }
+                _ => {}
+            }
+            places.insert(*id, StatePlaces { state: Place { path, ..Place::default() }, ..StatePlaces::default() });
+        }
+    }
+    check_with(definition, &places, catalog)
+}
+
+/// Who asks for a name, in the order of the definition.
+type Wanted<'a> = IndexMap<&'a str, Vec<StateId>>;
+
+pub(super) fn check_with(definition: &Definition, places: &Places, catalog: &dyn Catalog) -> Vec<Diagnostic> {
+    let (mut actions, mut agents, mut workflows) = (Wanted::new(), Wanted::new(), Wanted::new());
+    let mut found = Vec::new();
+    let look = Look { definition, places };
+    for (id, state) in (0..).map(StateId).zip(&definition.states) {
+        match &state.kind {
+            StateKind::Operation(operation) => {
+                actions.entry(&operation.action).or_default().push(id);
+                if &*operation.action == "agent.run" {
+                    match agent(&operation.input) {
+                        Agent::Named(name) => agents.entry(name).or_default().push(id),
+                        Agent::Later => {}
+                        Agent::Missing => found.push(look.missing_agent(id)),
+                    }
+                }
+            }
+            StateKind::Call(call) => {
+                if let Template::Constant(Value::String(name)) = &call.workflow {
+                    workflows.entry(name).or_default().push(id);
+                }
+            }
+            _ => {}
+        }
+    }
+    look.actions(&actions, catalog.actions().as_deref(), &mut found);
+    look.agents(&agents, catalog.agents().as_deref(), &mut found);
+    look.workflows(&workflows, catalog.workflows().as_deref(), &mut found);
+    found.sort_by_key(|diagnostic| diagnostic.offset);
+    found
+}
+
+enum Agent<'a> {
+    Named(&'a str),
+    /// Known when the step runs.
+    Later,
+    Missing,
+}
+
+fn agent(input: &Template) -> Agent<'_> {
+    let constant = |value: &'_ Value| value.as_str().is_none_or(|name| name.trim().is_empty());
+    match input {
+        Template::Constant(Value::Object(map)) => match map.get("agent") {
+            Some(Value::String(name)) if !name.trim().is_empty() => Agent::Named(name),
+            _ => Agent::Missing,
+        },
+        Template::Object(fields) => match fields.iter().find(|(key, _)| key == "agent") {
+            Some((_, Template::Constant(Value::String(name)))) if !name.trim().is_empty() => Agent::Named(name),
+            Some((_, Template::Constant(value))) if constant(value) => Agent::Missing,
+            None => Agent::Missing,
+            Some(_) => Agent::Later,
+        },
+        _ => Agent::Later,
+    }
+}
+
+struct Look<'a> {
+    definition: &'a Definition,
+    places: &'a Places,
+}
+
+impl Look<'_> {
+    fn actions(&self, wanted: &Wanted<'_>, known: Option<&[String]>, found: &mut Vec<Diagnostic>) {
+        for (action, states) in wanted {
+            let at = |id: &StateId| self.place(*id, |places| places.action.as_ref());
+            match known {
+                Some(known) if known.iter().any(|name| name == action) => {}
+                Some(known) => found.extend(states.iter().map(|id| {
+                    let message = format!("state {}: no plugin has the action {}", self.name(*id), quoted(action));
+                    let suggestion = did_you_mean(action, known.iter().map(String::as_str));
+                    diagnostic(Severity::Error, code::UNKNOWN_ACTION, at(id), message).suggest(suggestion)
+                })),
+                None if BUILT_IN_ACTIONS.contains(action) => {}
+                None => {
+                    let message = format!(
+                        "whether the action {} exists was not checked: no plugins are known here",
+                        quoted(action)
+                    );
+                    let suggestion = did_you_mean(action, BUILT_IN_ACTIONS.iter().copied());
+                    let place = at(&states[0]);
+                    found.push(
+                        diagnostic(Severity::Warning, code::ACTION_NOT_CHECKED, place, message).suggest(suggestion),
+                    );
+                }
+            }
+        }
+    }
+
+    fn agents(&self, wanted: &Wanted<'_>, known: Option<&[String]>, found: &mut Vec<Diagnostic>) {
+        let at = |id: StateId| self.place(id, |places| places.agent.as_ref());
+        let Some(known) = known else {
+            let Some((_, states)) = wanted.first() else { return };
+            let names: Vec<_> = wanted.keys().map(|name| quoted(name)).collect();
+            let message =
+                format!("whether these agents exist was not checked, none are known here: {}", names.join(", "));
+            found.push(diagnostic(Severity::Warning, code::AGENT_NOT_CHECKED, at(states[0]), message));
+            return;
+        };
+        for (agent, states) in wanted {
+            if known.iter().any(|name| name == agent) {
+                continue;
+            }
+            let names: Vec<_> = states.iter().map(|id| self.name(*id)).collect();
+            let plural = if names.len() == 1 { "" } else { "s" };
+            let message =
+                format!("agent {} not found in environment (state{plural} {})", quoted(agent), names.join(", "));
+            let suggestion = did_you_mean(agent, known.iter().map(String::as_str));
+            found.push(diagnostic(Severity::Error, code::AGENT_NOT_FOUND, at(states[0]), message).suggest(suggestion));
+        }
+    }
+
+    /// Only warnings: workflows that call each other cannot both be there first.
+    fn workflows(&self, wanted: &Wanted<'_>, known: Option<&[String]>, found: &mut Vec<Diagnostic>) {
+        let Some(known) = known else { return };
+        for (workflow, states) in wanted {
+            if *workflow == &*self.definition.id || known.iter().any(|id| id == workflow) {
+                continue;
+            }
+            let message = format!("state {}: there is no workflow {} yet", self.name(states[0]), quoted(workflow));
+            let suggestion = did_you_mean(workflow, known.iter().map(String::as_str));
+            let place = self.place(states[0], |places| places.workflow.as_ref());
+            found.push(diagnostic(Severity::Warning, code::WORKFLOW_NOT_FOUND, place, message).suggest(suggestion));
+        }
+    }
+
+    fn missing_agent(&self, id: StateId) -> Diagnostic {
+        let message = format!("state {}: agent name is required", self.name(id));
+        let place = self.place(id, |places| places.agent.as_ref());
+        diagnostic(Severity::Error, code::MISSING_FIELD, place, message)
+            .suggest(Some("name it in the input: agent: NAME".to_owned()))
+    }
+
+    fn name(&self, id: StateId) -> String {
+        quoted(&self.definition.state(id).name)
+    }
+
+    fn place(&self, id: StateId, part: impl Fn(&StatePlaces) -> Option<&Place>) -> Place {
+        let places = self.places.get(&id);
+        places.and_then(|places| part(places).or(Some(&places.state))).cloned().unwrap_or_default()
+    }
+}
+
+pub(super) fn diagnostic(severity: Severity, code: &'static str, place: Place, message: String) -> Diagnostic {
+    let Place { path, line, column, offset, length } = place;
+    Diagnostic { severity, code, path, line, column, offset, length, message, suggestion: None }
+}
