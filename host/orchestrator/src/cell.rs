@@ -408,6 +408,7 @@ pub(crate) fn carry_out(service: &Service, loaded: &Loaded, effects: Effects, mu
         let run = &row.id;
         inner.ports.queue.publish(
             ready.map(|step| caisson_core::ports::Ready { run: run.clone(), step, dispatch: 1 }).collect(),
+            false,
         );
     }
     if let Some(due) = effects.timer {

@@ -66,7 +66,9 @@ impl From<StoreError> for Error {
             StoreError::Newer(_) => Self::new(Kind::Unavailable, "STORE_NEWER", message),
             StoreError::Corrupt(_) => Self::new(Kind::Internal, "STORE_CORRUPT", message),
             StoreError::Conflict(_) => Self::new(Kind::Conflict, "CONFLICT", message),
-            _ => Self::new(Kind::Unavailable, "STORE_FAILED", message),
+            StoreError::NotFound(_) => Self::new(Kind::NotFound, "NOT_FOUND", message),
+            StoreError::Invalid(_) => Self::new(Kind::Malformed, "INVALID", message),
+            StoreError::Other(_) => Self::new(Kind::Unavailable, "STORE_FAILED", message),
         }
     }
 }

@@ -93,7 +93,7 @@ fn newest_first<T>(
 impl Store for MemoryStore {
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         commit.check()?;
-        self.open()?.commit(commit)
+        self.open()?.commit(&commit)
     }
 
     async fn load(&self, run: &RunId) -> Result<Option<StoredRun>, StoreError> {
@@ -337,9 +337,8 @@ impl Store for MemoryStore {
         let after = page.after()?.map_or(0, |cursor| cursor.at);
         let state = self.open()?;
         let numbered = (1_i64..).zip(&state.logs);
-        let wanted = numbered.filter(|(number, line)| {
-            *number > after && line.run == *run && step.is_none_or(|step| line.step == *step)
-        });
+        let wanted = numbered
+            .filter(|(number, line)| *number > after && line.run == *run && step.is_none_or(|step| line.step == *step));
         let lines = some(wanted.map(|(number, line)| (number, line.clone())), page.size() + 1);
         let page = Page::cut(lines, page, |(number, _)| Cursor::new(*number, ""));
         Ok(Page { items: page.items.into_iter().map(|(_, line)| line).collect(), next: page.next })

@@ -79,20 +79,19 @@ pub(crate) async fn refill(service: Service) {
     let inner = &service.0;
     let work = async {
         loop {
-            let room = u32::try_from(inner.ports.queue.room()).unwrap_or(u32::MAX).min(4 * PAGE);
+            // Taken first: what is published while the rows are read sets it again.
             inner.ports.queue.take_overflow();
+            // At least one: a full queue must drop something, or it would forget that there is more.
+            let room = u32::try_from(inner.ports.queue.room()).unwrap_or(u32::MAX).max(1);
             match inner.ports.store.ready(room).await {
                 Ok(rows) => {
-                    let full = rows.len() as u32 == room;
+                    let more = rows.len() >= room as usize;
                     let ready = rows.into_iter();
                     inner.ports.queue.publish(
                         ready.map(|row| Ready { run: row.run, step: row.step, dispatch: row.dispatch }).collect(),
+                        more,
                     );
-                    if !full {
-                        inner.ports.queue.wants_refill().await;
-                    } else {
-                        wait_for_room(&service).await;
-                    }
+                    inner.ports.queue.wants_refill().await;
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "ready steps cannot be read");
@@ -104,14 +103,6 @@ pub(crate) async fn refill(service: Service) {
     tokio::select! {
         () = work => {}
         () = inner.stopping.cancelled() => {}
-    }
-}
-
-/// More is stored than fits: the next page is read when the queue has run low.
-async fn wait_for_room(service: &Service) {
-    const LOOK_AGAIN: Duration = Duration::from_millis(20);
-    while service.0.ports.queue.room() < service.0.queue_room / 2 {
-        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -67,14 +67,14 @@ impl State {
     }
 
     /// All or nothing: everything that can be refused is refused before the first write.
-    pub(super) fn commit(&mut self, commit: Commit) -> Result<(), CommitError> {
-        self.refuse(&commit)?;
+    pub(super) fn commit(&mut self, commit: &Commit) -> Result<(), CommitError> {
+        self.refuse(commit)?;
         if let Some(at) = commit.latest_time() {
             self.note_time(at);
         }
         if let Some(run) = commit.run.clone() {
             self.write_run(&run, commit.expected == 0);
-            self.write_things(&run, &commit);
+            self.write_things(&run, commit);
         }
         self.outbox.retain(|message| !commit.outbox_done.contains(&message.id));
         Ok(())
