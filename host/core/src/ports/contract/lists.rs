@@ -109,7 +109,7 @@ pub(super) async fn steps_are_listed_and_found(store: &dyn Store) {
     let mut full = make::claimed(3, "h1");
     full.index = Some(4);
     full.phase = Some("check".into());
-    full.branch_path = "check_all[4]".to_owned();
+    "check_all[4]".clone_into(&mut full.branch_path);
     full.result_seq = Some(9);
     full.child = Some(RunId::new("child"));
     full.started_at = Some(Timestamp(5));
@@ -143,7 +143,7 @@ pub(super) async fn approvals_are_listed_decided_and_filtered(store: &dyn Store)
     let mut second = make::run("r2", 1_000);
     second.realm = Realm::new("acme", "staging");
     for (run, ids) in [(&mut first, ["a", "c"]), (&mut second, ["b", "d"])] {
-        let asked = ids.iter().enumerate().map(|(n, id)| make::approval(run, id, 1_000 + i64::from(n as u8))).collect();
+        let asked = ids.iter().zip(1_000..).map(|(id, at)| make::approval(run, id, at)).collect();
         store.commit(Commit { approvals: asked, ..make::commit(run, 1, 1_000) }).await.expect("commits");
     }
     let ids = async |environment: Option<&str>, filter: ApprovalFilter| -> Vec<String> {
