@@ -64,7 +64,7 @@ fn expected(seed: u64) -> Value {
 
 #[tokio::test]
 async fn killed_at_any_moment_every_run_ends_as_it_would_have() {
-    let (kills, seed) = (number("CAISSON_KILLS", 25), number("CAISSON_SEED", 20261121));
+    let (kills, seed) = (number("CAISSON_KILLS", 60), number("CAISSON_SEED", 20261121));
     println!("{kills} kills from seed {seed}");
     let mut chance = Chance(seed);
     let dir = tempfile::tempdir().unwrap();

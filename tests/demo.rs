@@ -24,6 +24,6 @@ fn up_runs_the_demonstration_to_its_end_and_says_where_to_look_next() {
     {
         assert!(said.contains(words), "nothing about '{words}' in:\n{said}");
     }
-    assert!(said.to_lowercase().contains("demo approver"), "the approver does not say who it is:\n{said}");
+    assert!(said.contains("demo-approver decides"), "the approver does not say who it is:\n{said}");
     assert!(!said.contains('\u{1b}'), "colours in a pipe");
 }

@@ -38,7 +38,8 @@ async fn hostile_expressions_fail_their_step_and_nothing_else() {
             "{name}: {error}"
         );
         println!("{name:12} {} {}", error["code"], error["message"].as_str().unwrap_or_default().chars().take(100).collect::<String>());
-        assert_eq!(evaluate(&host, "innocent", "n + 1").await["output"], json!(6), "after {name}");
+        let after = format!("after-{name}");
+        assert_eq!(evaluate(&host, &after, "n + 1").await["output"], json!(6), "{after}");
     }
 }
 
