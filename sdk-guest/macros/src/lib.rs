@@ -1,1 +1,131 @@
-//! Placeholder.
+//! The macro behind `caisson_sdk::plugin!`.
+//!
+//! Deliberately absent: anything that runs in the guest. The macro checks names and writes glue, and the rest is plain code in the
+//! sdk that can be read and tested.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use proc_macro::TokenStream;
+use proc_macro2::Span;
+use quote::quote;
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{Ident, LitStr, Path as RustPath, Token};
+
+const MANIFEST: &str = "caisson-plugin.toml";
+
+/// Makes the crate a plugin: `plugin!(echo, "wait-for" => wait_for)`.
+///
+/// Lists the functions behind the actions of `caisson-plugin.toml`; a bare name is both the action's name and the function's. The
+/// manifest is embedded as the custom section `caisson:manifest`. That manifest and list name the same actions is checked here, so
+/// that a forgotten action is an error of the compiler and not of a run.
+#[proc_macro]
+pub fn plugin(input: TokenStream) -> TokenStream {
+    let actions = syn::parse_macro_input!(input as Actions);
+    expand(&actions).unwrap_or_else(|e| e.to_compile_error()).into()
+}
+
+struct Actions(Vec<Action>);
+
+struct Action {
+    name: String,
+    span: Span,
+    function: RustPath,
+}
+
+impl Parse for Actions {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        Ok(Self(Punctuated::<Action, Token![,]>::parse_terminated(input)?.into_iter().collect()))
+    }
+}
+
+impl Parse for Action {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        if input.peek(LitStr) {
+            let name: LitStr = input.parse()?;
+            input.parse::<Token![=>]>()?;
+            Ok(Self { name: name.value(), span: name.span(), function: input.parse()? })
+        } else {
+            let name: Ident = input.parse()?;
+            Ok(Self { name: name.to_string(), span: name.span(), function: name.into() })
+        }
+    }
+}
+
+fn expand(actions: &Actions) -> syn::Result<proc_macro2::TokenStream> {
+    let here = Span::call_site();
+    let root = std::env::var("CARGO_MANIFEST_DIR")
+        .map_err(|e| syn::Error::new(here, format!("CARGO_MANIFEST_DIR is not set: {e}")))?;
+    let path = Path::new(&root).join(MANIFEST);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|e| syn::Error::new(here, format!("failed to read {}: {e}", path.display())))?;
+    check(actions, &text)?;
+
+    let names = actions.0.iter().map(|action| &action.name);
+    let functions = actions.0.iter().map(|action| &action.function);
+    let file = path.to_string_lossy();
+    Ok(quote! {
+        #[allow(unsafe_code, missing_docs, unused_qualifications, clippy::pedantic)]
+        const _: () = {
+            struct Plugin;
+
+            impl ::caisson_sdk::__private::Guest for Plugin {
+                fn execute(
+                    call: ::caisson_sdk::__private::Invocation,
+                ) -> ::core::result::Result<::caisson_sdk::__private::WireOutcome, ::caisson_sdk::__private::WireFailure> {
+                    ::caisson_sdk::__private::enter(call, |context, input| match context.action() {
+                        #(#names => ::core::option::Option::Some(::caisson_sdk::__private::call(#functions, context, input)),)*
+                        _ => ::core::option::Option::None,
+                    })
+                }
+            }
+
+            #[cfg(target_arch = "wasm32")]
+            ::caisson_sdk::__private::bindings::export!(Plugin with_types_in ::caisson_sdk::__private::bindings);
+
+            const BYTES: &[u8] = ::core::include_bytes!(#file);
+
+            #[cfg(target_arch = "wasm32")]
+            #[used]
+            #[unsafe(link_section = "caisson:manifest")]
+            static MANIFEST: [u8; BYTES.len()] = *::core::include_bytes!(#file);
+
+            // Built for the host (by `cargo check` and by tests) there is nothing to export: only use what would be.
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: (
+                &[u8],
+                fn(
+                    ::caisson_sdk::__private::Invocation,
+                ) -> ::core::result::Result<::caisson_sdk::__private::WireOutcome, ::caisson_sdk::__private::WireFailure>,
+            ) = (BYTES, <Plugin as ::caisson_sdk::__private::Guest>::execute);
+        };
+    })
+}
+
+/// Manifest and list name the same actions.
+fn check(actions: &Actions, text: &str) -> syn::Result<()> {
+    let here = Span::call_site();
+    let manifest: toml::Table = text.parse().map_err(|e| syn::Error::new(here, format!("{MANIFEST}: {e}")))?;
+    let declared: BTreeSet<&str> = manifest
+        .get("actions")
+        .and_then(toml::Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|action| action.get("name")?.as_str())
+        .collect();
+    let mut listed = BTreeSet::new();
+    for action in &actions.0 {
+        if !declared.contains(action.name.as_str()) {
+            let message = format!("{MANIFEST} has no action '{}'", action.name);
+            return Err(syn::Error::new(action.span, message));
+        }
+        if !listed.insert(action.name.as_str()) {
+            return Err(syn::Error::new(action.span, format!("action '{}' is listed twice", action.name)));
+        }
+    }
+    match declared.difference(&listed).next() {
+        Some(missing) => Err(syn::Error::new(here, format!("action '{missing}' of {MANIFEST} has no function"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,87 @@
+//! The wasmtime engine: how guests are compiled and where their memory comes from.
+
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::limits::{INSTANCES_MAX, MEMORIES_MAX, STACK_BYTES, TABLES_MAX};
+
+/// Wasm's stack and as much again for the host functions that it calls, which run on the same fiber.
+const FIBER_STACK_BYTES: usize = STACK_BYTES + (512 << 10);
+/// Core instances per slot: a Rust guest has three.
+pub(crate) const INSTANCES_PER_SLOT: u32 = 4;
+/// Memories per slot: nearly every guest has one.
+pub(crate) const MEMORIES_PER_SLOT: u32 = 1;
+/// Tables per slot: a Rust guest has two.
+pub(crate) const TABLES_PER_SLOT: u32 = 2;
+/// Elements of one pooled table: Starlark has some five thousand, Python ten.
+const TABLE_ELEMENTS: usize = 20_000;
+/// Pages that a guest touched and that its slot keeps, reset, for the next one: the whole working set of a small Rust guest, and
+/// 50 slots after a burst keep no more than 13 MB.
+const MEMORY_KEEP_RESIDENT_BYTES: usize = 256 << 10;
+/// The same for tables.
+const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
+/// Slots that stay warm for a component though nothing runs in them.
+const WARM_SLOTS: u32 = 16;
+/// What the host keeps per core instance and per component; the largest component seen (Python) needs a third.
+const INSTANCE_BYTES: usize = 4 << 20;
+
+/// Where instances come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// From a pool with so many slots: an instance costs tens of microseconds.
+    Pooled {
+        /// How many.
+        slots: u32,
+    },
+    /// Mapped for each: a few times slower, but needs no large reservation of address space.
+    OnDemand,
+}
+
+/// Makes the engine: pooled if the system has the address space for it (tried, not guessed), else on demand.
+pub(crate) fn build(slots: u32, pooled: bool) -> wasmtime::Result<(Engine, Allocation)> {
+    if pooled {
+        match Engine::new(&config(Some(slots))) {
+            Ok(engine) => return Ok((engine, Allocation::Pooled { slots })),
+            Err(error) => {
+                tracing::warn!(%error, slots, "no room for a pool of instances, mapping memory for each instead");
+            }
+        }
+    }
+    Ok((Engine::new(&config(None))?, Allocation::OnDemand))
+}
+
+fn config(pool_slots: Option<u32>) -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(STACK_BYTES)
+        .async_stack_size(FIBER_STACK_BYTES)
+        .memory_init_cow(true)
+        .parallel_compilation(true);
+    if let Some(slots) = pool_slots {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));
+    }
+    config
+}
+
+fn pool(slots: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_stacks(slots)
+        .total_core_instances(slots * INSTANCES_PER_SLOT)
+        .total_memories((slots * MEMORIES_PER_SLOT).max(MEMORIES_MAX))
+        .total_tables((slots * TABLES_PER_SLOT).max(TABLES_MAX))
+        .max_core_instances_per_component(INSTANCES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_tables_per_component(TABLES_MAX)
+        .max_tables_per_module(TABLES_MAX)
+        .max_memories_per_module(MEMORIES_MAX)
+        .max_core_instance_size(INSTANCE_BYTES)
+        .max_component_instance_size(INSTANCE_BYTES)
+        .table_elements(TABLE_ELEMENTS)
+        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES)
+        .table_keep_resident(TABLE_KEEP_RESIDENT_BYTES)
+        .max_unused_warm_slots(WARM_SLOTS)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}

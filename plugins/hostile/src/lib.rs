@@ -1,0 +1,132 @@
+//! A plugin that misbehaves in every way we know. The runtime's tests build it; nothing ships it.
+
+use std::hint::black_box;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use caisson_sdk::{Approval, Context, Failure, Outcome, RawJson, Suspend, kv, log};
+use serde_json::{Value, json};
+
+caisson_sdk::plugin!(
+    spin,
+    allocate,
+    recurse,
+    output,
+    flood_log,
+    flood_stdout,
+    trap,
+    panic,
+    exit,
+    call_host,
+    big_call,
+    denied,
+    suspend_for_ever,
+    ask,
+    surroundings,
+    lie
+);
+
+fn spin(_: &Context, _: Value) -> Result<Value, Failure> {
+    let mut number = 0_u64;
+    loop {
+        number = black_box(number.wrapping_add(1));
+    }
+}
+
+fn allocate(_: &Context, _: Value) -> Result<Value, Failure> {
+    let mut kept = Vec::new();
+    loop {
+        kept.push(black_box(vec![1_u8; 1 << 20]));
+    }
+}
+
+fn recurse(_: &Context, _: Value) -> Result<Value, Failure> {
+    #[expect(unconditional_recursion, reason = "that is the point")]
+    fn deeper(depth: u64) -> u64 {
+        let frame = black_box([depth; 64]);
+        deeper(black_box(depth + 1)).wrapping_add(frame[0])
+    }
+    Ok(json!(deeper(0)))
+}
+
+fn output(_: &Context, input: Value) -> Result<RawJson, Failure> {
+    let bytes = usize::try_from(input["bytes"].as_u64().unwrap_or(2 << 20)).unwrap_or(0);
+    Ok(serde_json::value::RawValue::from_string(format!("\"{}\"", "x".repeat(bytes)))?)
+}
+
+fn flood_log(_: &Context, _: Value) -> Result<Value, Failure> {
+    loop {
+        log::info("again");
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "that is the point")]
+fn flood_stdout(_: &Context, _: Value) -> Result<Value, Failure> {
+    loop {
+        println!("{}", "x".repeat(1000));
+    }
+}
+
+fn trap(_: &Context, _: Value) -> Result<Value, Failure> {
+    log::info("before the trap");
+    step_on_it();
+}
+
+#[inline(never)]
+fn step_on_it() -> ! {
+    #[cfg(target_arch = "wasm32")]
+    core::arch::wasm32::unreachable();
+    #[cfg(not(target_arch = "wasm32"))]
+    std::process::abort();
+}
+
+fn panic(_: &Context, _: Value) -> Result<Value, Failure> {
+    panic!("seven is not eight");
+}
+
+fn exit(_: &Context, _: Value) -> Result<Value, Failure> {
+    std::process::exit(3);
+}
+
+fn call_host(_: &Context, _: Value) -> Result<Value, Failure> {
+    loop {
+        // Denied, and cheap: only the count ends it.
+        drop(black_box(kv::get("x")));
+    }
+}
+
+fn big_call(_: &Context, _: Value) -> Result<Value, Failure> {
+    drop(kv::set("x", &vec![0; 32 << 20]));
+    Ok(Value::Null)
+}
+
+fn denied(_: &Context, _: Value) -> Result<Value, Failure> {
+    kv::get("x").map_err(|error| Failure::of_capability(&error))?;
+    Ok(Value::Null)
+}
+
+fn suspend_for_ever(_: &Context, _: Value) -> Result<Outcome<Value>, Failure> {
+    Ok(Suspend::new().into())
+}
+
+fn ask(_: &Context, _: Value) -> Result<Outcome<Value>, Failure> {
+    Ok(Suspend::new().on_approval(Approval { message: "may I?".to_owned(), ..Approval::default() }).into())
+}
+
+/// What a guest can learn of its host: nothing, and the same every time.
+fn surroundings(_: &Context, _: Value) -> Result<Value, Failure> {
+    use std::hash::{BuildHasher, RandomState};
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    Ok(json!({
+        "args": std::env::args().count(),
+        "vars": std::env::vars().count(),
+        "root": std::fs::read_dir("/").is_ok(),
+        "passwd": std::fs::read_to_string("/etc/passwd").is_ok(),
+        "socket": std::net::TcpStream::connect("127.0.0.1:22").is_ok(),
+        "seconds": now.as_secs(),
+        "random": RandomState::new().hash_one(1).to_string(),
+    }))
+}
+
+fn lie(_: &Context, _: Value) -> Result<Value, Failure> {
+    Ok(json!("no object"))
+}
