@@ -1,2 +1,58 @@
-//! Placeholder.
-fn main() {}
+//! Caisson: a durable workflow engine whose step executors are sealed WebAssembly components.
+//!
+//! Who imports whom: `cli` speaks to a host by `client`, or makes one by `app`; `app` wires the adapters; `api` is the surface and `serve`
+//! its sockets. Only this file and `cli` use `anyhow`.
+
+mod api;
+mod app;
+mod cli;
+mod client;
+mod clock;
+mod demo;
+mod env;
+mod keys;
+mod logkeeper;
+mod serve;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Outcome};
+
+/// The variable that says what is logged, as `info,caisson=debug`.
+const LOG_VARIABLE: &str = "CAISSON_LOG";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(&cli);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: failed to start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(cli::execute(cli));
+    // Threads that read standard input may wait for ever.
+    runtime.shutdown_background();
+    match result {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            Outcome::Failed.into()
+        }
+    }
+}
+
+fn log_to_stderr(cli: &Cli) {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(cli.log_filter()));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if cli.logs_json() {
+        builder.json().init();
+    } else {
+        builder.with_ansi(std::io::stderr().is_terminal()).init();
+    }
+}

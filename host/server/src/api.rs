@@ -1,0 +1,143 @@
+//! The HTTP surface under `/api/v1`: one file per resource, one extractor per kind of input, one shape for every error.
+//!
+//! Deliberately absent: rules about runs (the service has them), sockets (see [`crate::serve`]), and other adapters than the ports.
+
+#![allow(unused_qualifications, reason = "the macros of utoipa write paths in full")]
+
+pub mod actions;
+pub mod api_keys;
+pub mod approvals;
+pub mod auth;
+mod definitions;
+pub mod error;
+pub mod events;
+mod extract;
+pub mod health;
+mod layers;
+pub mod logs;
+mod openapi;
+mod paging;
+pub mod plugins;
+pub mod runs;
+pub mod steps;
+pub mod stream;
+#[cfg(test)]
+mod tests;
+mod values;
+pub mod versions;
+pub mod wire;
+pub mod workflows;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::from_fn;
+use axum::routing::get;
+use caisson_core::ids::Realm;
+use caisson_core::ports::Store;
+use caisson_core::time::Timestamp;
+use caisson_orchestrator::Service;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+
+pub use definitions::validate;
+
+use auth::Keys;
+use error::ApiError;
+
+/// Where the surface begins.
+pub const PREFIX: &str = "/api/v1";
+
+/// What an environment offers, for lists and for checks of definitions.
+pub trait Catalog: Send + Sync {
+    /// The plugins that a realm can use: by id, of one id the newest first.
+    fn plugins(&self, realm: &Realm) -> Vec<wire::Plugin>;
+    /// The names of a realm's agents.
+    fn agents(&self, realm: &Realm) -> Vec<String>;
+}
+
+/// What the handlers work with.
+pub struct Api {
+    /// The one door.
+    pub service: Service,
+    /// Who may come in.
+    pub keys: Keys,
+    /// What there is to use.
+    pub catalog: Arc<dyn Catalog>,
+    /// Cancelled when the host begins to stop.
+    pub stop: CancellationToken,
+}
+
+/// Shared by all handlers.
+pub type AppState = Arc<Api>;
+
+impl Api {
+    /// Around a service.
+    pub fn new(service: Service, catalog: Arc<dyn Catalog>, stop: CancellationToken) -> AppState {
+        let ports = service.ports();
+        let keys = Keys::new(ports.store.clone(), ports.clock.clone());
+        Arc::new(Self { service, keys, catalog, stop })
+    }
+
+    /// Where things are read.
+    pub fn store(&self) -> &dyn Store {
+        &*self.service.ports().store
+    }
+
+    /// The host's time.
+    pub fn now(&self) -> Timestamp {
+        self.service.ports().clock.now()
+    }
+}
+
+/// All routes and their description.
+fn described() -> OpenApiRouter<AppState> {
+    let resources = OpenApiRouter::new()
+        .merge(workflows::router())
+        .merge(versions::router())
+        .merge(runs::router())
+        .merge(actions::router())
+        .merge(steps::router())
+        .merge(events::router())
+        .merge(logs::router())
+        .merge(stream::router())
+        .merge(approvals::router())
+        .merge(plugins::router())
+        .merge(api_keys::router())
+        .merge(health::router())
+        .merge(openapi::router());
+    OpenApiRouter::with_openapi(openapi::base()).merge(health::router()).nest(PREFIX, resources)
+}
+
+/// The description of all routes as JSON.
+pub fn description() -> utoipa::openapi::OpenApi {
+    openapi::finish(described().into_openapi())
+}
+
+/// The whole surface.
+pub fn router(api: AppState) -> Router {
+    let (router, _) = described().split_for_parts();
+    router
+        .route("/", get(root))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(from_fn(layers::guard))
+        .with_state(api)
+}
+
+async fn root() -> &'static str {
+    "Caisson. The API is at /api/v1, its description at /api/v1/openapi.json.\n"
+}
+
+async fn no_route(uri: Uri) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is nothing at {}", uri.path()))
+}
+
+async fn no_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "METHOD_NOT_ALLOWED",
+        format!("{method} is not possible at {}", uri.path()),
+    )
+}

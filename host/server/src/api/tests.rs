@@ -1,0 +1,341 @@
+//! The surface as a whole, over a store in memory: who may do what, what is described, what a wrong request is told.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use caisson_core::error::{Category, Failure};
+use caisson_core::ids::Realm;
+use caisson_core::json::Json;
+use caisson_core::ports::{ActionInfo, ActionRunner, Entry, Evaluation, Evaluator, Invocation, Outcome, PluginRef, Usage};
+use caisson_core::time::Timestamp;
+use caisson_orchestrator::memory::{ManualClock, MemoryStore};
+use caisson_orchestrator::{Live, Options, Ports, Service};
+use caisson_queue::EmbeddedQueue;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+use super::auth::Role;
+use super::wire::Plugin;
+use super::{Api, Catalog, description, openapi, router};
+use crate::keys;
+
+/// Gives every input back.
+struct Echo;
+
+#[async_trait]
+impl ActionRunner for Echo {
+    fn resolve(&self, realm: &Realm, action: &str) -> Option<ActionInfo> {
+        self.actions(realm).into_iter().find(|info| &*info.name == action)
+    }
+    fn actions(&self, _: &Realm) -> Vec<ActionInfo> {
+        let plugin = PluginRef { id: "core".into(), version: "1".into(), digest: "0".into() };
+        vec![ActionInfo { name: "core.echo".into(), plugin, input_schema: None, output_schema: None }]
+    }
+    async fn run(&self, invocation: Invocation) -> Entry {
+        Entry { result: Ok(Outcome::Done(invocation.input)), usage: Usage::default(), warnings: Vec::new() }
+    }
+}
+
+#[async_trait]
+impl Evaluator for Echo {
+    async fn evaluate(&self, _: &Evaluation) -> Result<Json, Failure> {
+        Err(Failure::new(Category::ExpressionError, "EXPRESSION_FAILED", "there is no evaluator here"))
+    }
+}
+
+impl Catalog for Echo {
+    fn plugins(&self, _: &Realm) -> Vec<Plugin> {
+        Vec::new()
+    }
+    fn agents(&self, _: &Realm) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+struct Surface {
+    router: Router,
+    api: super::AppState,
+}
+
+impl Surface {
+    async fn new() -> Self {
+        let ports = Ports {
+            store: Arc::new(MemoryStore::new()),
+            queue: Arc::new(EmbeddedQueue::new()),
+            runner: Arc::new(Echo),
+            evaluator: Arc::new(Echo),
+            clock: Arc::new(ManualClock::new(Timestamp(1_000_000))),
+        };
+        let options = Options { host: "test".into(), slots: 4, limits: caisson_core::engine::Limits::default() };
+        let service = Service::start(ports, options, Live::default()).await.expect("starts");
+        let api = Api::new(service, Arc::new(Echo), CancellationToken::new());
+        Self { router: router(api.clone()), api }
+    }
+
+    async fn key(&self, role: Role, tenant: &str) -> String {
+        let made = keys::make("somebody", role, Vec::new(), tenant.into(), self.api.now()).expect("makes a key");
+        self.api.store().add_key(&made.row).await.expect("stores it");
+        made.key
+    }
+
+    async fn send(&self, request: Request<Body>) -> (StatusCode, Value) {
+        let response = self.router.clone().call(request).await.expect("answers");
+        let status = response.status();
+        let bytes = response.into_body().collect().await.expect("reads").to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    async fn call(&self, key: Option<&str>, method: &str, path: &str, body: &str) -> (StatusCode, Value) {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(key) = key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        if !body.is_empty() {
+            request = request.header("content-type", "application/json");
+        }
+        self.send(request.body(Body::from(body.to_owned())).expect("a request")).await
+    }
+}
+
+/// Every route with what it needs; `None` needs no key.
+const ROUTES: &[(&str, &str, Option<Role>)] = {
+    use Role::{Admin, Approver, Operator, Viewer};
+    &[
+        ("GET", "/healthz", None),
+        ("GET", "/readyz", None),
+        ("GET", "/api/v1/healthz", None),
+        ("GET", "/api/v1/readyz", None),
+        ("GET", "/api/v1/openapi.json", None),
+        ("GET", "/api/v1/workflows", Some(Viewer)),
+        ("POST", "/api/v1/workflows", Some(Operator)),
+        ("POST", "/api/v1/workflows/validate", Some(Viewer)),
+        ("GET", "/api/v1/workflows/{id}", Some(Viewer)),
+        ("PUT", "/api/v1/workflows/{id}", Some(Operator)),
+        ("DELETE", "/api/v1/workflows/{id}", Some(Operator)),
+        ("GET", "/api/v1/workflows/{id}/versions", Some(Viewer)),
+        ("GET", "/api/v1/workflows/{id}/versions/{version}", Some(Viewer)),
+        ("POST", "/api/v1/workflows/{id}/rollback", Some(Operator)),
+        ("POST", "/api/v1/workflows/{id}/enable", Some(Operator)),
+        ("POST", "/api/v1/workflows/{id}/disable", Some(Operator)),
+        ("POST", "/api/v1/workflows/{id}/pause", Some(Operator)),
+        ("POST", "/api/v1/workflows/{id}/unpause", Some(Operator)),
+        ("POST", "/api/v1/workflows/{id}/runs", Some(Operator)),
+        ("GET", "/api/v1/workflow-runs", Some(Viewer)),
+        ("POST", "/api/v1/workflow-runs", Some(Operator)),
+        ("GET", "/api/v1/workflow-runs/{id}", Some(Viewer)),
+        ("GET", "/api/v1/workflow-runs/{id}/steps", Some(Viewer)),
+        ("GET", "/api/v1/workflow-runs/{id}/steps/{stepId}", Some(Viewer)),
+        ("GET", "/api/v1/workflow-runs/{id}/steps/{stepId}/logs/{part}", Some(Viewer)),
+        ("GET", "/api/v1/workflow-runs/{id}/events", Some(Viewer)),
+        ("GET", "/api/v1/workflow-runs/{id}/logs", Some(Viewer)),
+        ("GET", "/api/v1/workflow-runs/{id}/stream", Some(Viewer)),
+        ("POST", "/api/v1/workflow-runs/{id}/pause", Some(Operator)),
+        ("POST", "/api/v1/workflow-runs/{id}/resume", Some(Operator)),
+        ("POST", "/api/v1/workflow-runs/{id}/cancel", Some(Operator)),
+        ("POST", "/api/v1/workflow-runs/{id}/signals", Some(Operator)),
+        ("GET", "/api/v1/workflow-runs/{id}/approvals", Some(Viewer)),
+        ("POST", "/api/v1/workflow-runs/{id}/approvals/{approvalId}/approve", Some(Approver)),
+        ("POST", "/api/v1/workflow-runs/{id}/approvals/{approvalId}/reject", Some(Approver)),
+        ("GET", "/api/v1/approvals", Some(Viewer)),
+        ("GET", "/api/v1/plugins", Some(Viewer)),
+        ("GET", "/api/v1/plugins/{id}", Some(Viewer)),
+        ("GET", "/api/v1/plugins/{id}/{version}", Some(Viewer)),
+        ("GET", "/api/v1/api-keys", Some(Admin)),
+        ("POST", "/api/v1/api-keys", Some(Admin)),
+        ("POST", "/api/v1/api-keys/{id}/revoke", Some(Admin)),
+        ("DELETE", "/api/v1/api-keys/{id}", Some(Admin)),
+    ]
+};
+
+#[test]
+fn every_route_is_described_and_every_description_is_a_route() {
+    let known: BTreeSet<_> = ROUTES.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
+    let document = description();
+    assert_eq!(openapi::listed(&document).into_iter().collect::<BTreeSet<_>>(), known);
+    // The only routes that no description could come with are those added by hand.
+    let by_hand = include_str!("../api.rs").matches(".route(").count();
+    assert_eq!(by_hand, 1, "a route that is added by hand is not described");
+    let text = serde_json::to_string(&document).expect("serialises");
+    for schema in ["Run", "Step", "Event", "Approval", "Workflow", "Plugin", "ApiKey", "ErrorBody", "Live"] {
+        assert!(text.contains(&format!("\"{schema}\":{{")), "{schema} is not described");
+    }
+}
+
+#[tokio::test]
+async fn every_role_may_do_what_it_is_for_and_nothing_else() {
+    let surface = Surface::new().await;
+    let mut keys = Vec::new();
+    for role in Role::ALL {
+        keys.push((role, surface.key(role, "default").await));
+    }
+    for (method, path, need) in ROUTES {
+        let path = path.replace('{', "x").replace('}', "");
+        let (status, _) = surface.call(None, method, &path, "").await;
+        assert_eq!(status == StatusCode::UNAUTHORIZED, need.is_some(), "{method} {path} without a key: {status}");
+        for (role, key) in &keys {
+            let (status, body) = surface.call(Some(key), method, &path, "").await;
+            let allowed = need.is_none_or(|need| role.may(need));
+            assert_eq!(status == StatusCode::FORBIDDEN, !allowed, "{method} {path} as {role}: {status}");
+            assert_ne!(status, StatusCode::UNAUTHORIZED, "{method} {path} as {role}");
+            assert!(!status.is_server_error(), "{method} {path} as {role}: {status} {body}");
+            if !allowed {
+                assert_eq!(body["error"]["details"]["needs"], need.expect("needs a role").as_str());
+            }
+        }
+    }
+}
+
+#[test]
+fn roles_form_the_promised_order() {
+    use Role::{Admin, Approver, Operator, Viewer};
+    for (role, may) in [
+        (Viewer, &[Viewer][..]),
+        (Operator, &[Viewer, Operator]),
+        (Approver, &[Viewer, Approver]),
+        (Admin, &[Viewer, Operator, Approver, Admin]),
+    ] {
+        for need in Role::ALL {
+            assert_eq!(role.may(need), may.contains(&need), "{role} for {need}");
+        }
+        assert_eq!(Role::parse(role.as_str()), Some(role));
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_key_ends_with_its_revocation() {
+    let surface = Surface::new().await;
+    let admin = surface.key(Role::Admin, "default").await;
+    let (_, made) = surface.call(Some(&admin), "POST", "/api/v1/api-keys", r#"{"actor":"eve","role":"viewer"}"#).await;
+    let key = made["key"].as_str().expect("a key").to_owned();
+    assert_eq!(surface.call(Some(&key), "GET", "/api/v1/workflows", "").await.0, StatusCode::OK);
+    let path = format!("/api/v1/api-keys/{}/revoke", made["apiKey"]["id"].as_str().expect("an id"));
+    assert_eq!(surface.call(Some(&admin), "POST", &path, "").await.0, StatusCode::NO_CONTENT);
+    let (status, body) = surface.call(Some(&key), "GET", "/api/v1/workflows", "").await;
+    assert_eq!((status, body["error"]["code"].as_str()), (StatusCode::UNAUTHORIZED, Some("UNAUTHENTICATED")));
+}
+
+#[tokio::test]
+async fn another_tenants_things_are_not_there() {
+    let surface = Surface::new().await;
+    let (own, other) = (surface.key(Role::Admin, "default").await, surface.key(Role::Admin, "other").await);
+    let definition = json!({"definition": {"id": "w", "start": "a", "states": [
+        {"name": "a", "type": "inject", "data": {"x": 1}, "end": true}]}});
+    let (status, _) = surface.call(Some(&own), "POST", "/api/v1/workflows", &definition.to_string()).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let (status, started) = surface.call(Some(&own), "POST", "/api/v1/workflows/w/runs?waitMs=5000", "").await;
+    assert_eq!((status, started["run"]["status"].as_str()), (StatusCode::CREATED, Some("COMPLETED")));
+    let run = started["run"]["id"].as_str().expect("an id");
+    for path in [
+        "/api/v1/workflows/w".to_owned(),
+        format!("/api/v1/workflow-runs/{run}"),
+        format!("/api/v1/workflow-runs/{run}/steps"),
+        format!("/api/v1/workflow-runs/{run}/events"),
+        format!("/api/v1/workflow-runs/{run}/logs"),
+        format!("/api/v1/workflow-runs/{run}/stream"),
+        format!("/api/v1/workflow-runs/{run}/approvals"),
+    ] {
+        assert_eq!(surface.call(Some(&own), "GET", &path, "").await.0, StatusCode::OK, "{path}");
+        assert_eq!(surface.call(Some(&other), "GET", &path, "").await.0, StatusCode::NOT_FOUND, "{path}");
+    }
+    let (_, runs) = surface.call(Some(&other), "GET", "/api/v1/workflow-runs", "").await;
+    assert_eq!(runs["runs"], json!([]));
+    let (status, _) =
+        surface.call(Some(&other), "POST", "/api/v1/api-keys", r#"{"actor":"a","role":"admin","tenant":"default"}"#).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_wrong_request_is_told_what_is_wrong() {
+    let surface = Surface::new().await;
+    let key = surface.key(Role::Admin, "default").await;
+    for (method, path, body, status, code) in [
+        ("GET", "/nowhere", "", 404, "NOT_FOUND"),
+        ("PATCH", "/api/v1/workflows", "", 405, "METHOD_NOT_ALLOWED"),
+        ("GET", "/api/v1/workflow-runs?state=x", "", 400, "MALFORMED_QUERY"),
+        ("GET", "/api/v1/workflow-runs?status=RUNING", "", 400, "MALFORMED_QUERY"),
+        ("GET", "/api/v1/workflow-runs?limit=1&limit=2", "", 400, "MALFORMED_QUERY"),
+        ("GET", "/api/v1/workflow-runs?limit=501", "", 400, "MALFORMED_QUERY"),
+        ("GET", "/api/v1/workflow-runs/none", "", 404, "RUN_NOT_FOUND"),
+        ("POST", "/api/v1/workflow-runs", "{", 400, "MALFORMED_JSON"),
+        ("POST", "/api/v1/workflow-runs", "{}", 400, "MALFORMED_BODY"),
+        ("POST", "/api/v1/workflow-runs", r#"{"workflowId":"none"}"#, 404, "WORKFLOW_NOT_FOUND"),
+        ("POST", "/api/v1/workflow-runs?waitMs=99999", r#"{"workflowId":"none"}"#, 400, "MALFORMED_QUERY"),
+        ("POST", "/api/v1/workflows", r#"{"definition":{"id":"x"}}"#, 400, "DEFINITION_INVALID"),
+        ("POST", "/api/v1/workflows", r#"{"definiton":{}}"#, 400, "MALFORMED_BODY"),
+        ("PUT", "/api/v1/workflows/x", r#"{"definition":"id: x"}"#, 400, "DEFINITION_INVALID"),
+        ("POST", "/api/v1/workflow-runs/none/signals", r#"{"name":""}"#, 422, "SIGNAL_WITHOUT_NAME"),
+        ("POST", "/api/v1/workflow-runs/none/signals", r#"{"name":"a"}"#, 404, "RUN_NOT_FOUND"),
+        ("POST", "/api/v1/workflow-runs/none/cancel", r#"{"why":"a"}"#, 400, "MALFORMED_BODY"),
+        ("POST", "/api/v1/api-keys", r#"{"actor":"a","role":"king"}"#, 422, "UNKNOWN_ROLE"),
+        ("DELETE", "/api/v1/api-keys/none", "", 404, "API_KEY_NOT_FOUND"),
+        ("GET", "/api/v1/plugins/none", "", 404, "PLUGIN_NOT_FOUND"),
+    ] {
+        let (found, answer) = surface.call(Some(&key), method, path, body).await;
+        assert_eq!((found.as_u16(), answer["error"]["code"].as_str()), (status, Some(code)), "{method} {path}: {answer}");
+        assert!(answer["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_another_kind_or_size_is_refused_before_it_is_read() {
+    let surface = Surface::new().await;
+    let key = surface.key(Role::Admin, "default").await;
+    let request = |kind: &str, length: &str| {
+        Request::builder()
+            .method("POST")
+            .uri("/api/v1/workflows")
+            .header("x-api-key", &key)
+            .header("content-type", kind)
+            .header("content-length", length)
+            .body(Body::from("x"))
+            .expect("a request")
+    };
+    for (kind, length, status, code) in [
+        ("application/json", "104857600", 413, "BODY_TOO_LARGE"),
+        ("application/yaml", "104857600", 413, "BODY_TOO_LARGE"),
+        ("text/html", "1", 415, "UNSUPPORTED_MEDIA_TYPE"),
+        ("application/yaml; charset=utf-8", "1", 400, "DEFINITION_INVALID"),
+    ] {
+        let (found, answer) = surface.send(request(kind, length)).await;
+        assert_eq!((found.as_u16(), answer["error"]["code"].as_str()), (status, Some(code)), "{kind}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_definition_keeps_its_order_and_its_versions() {
+    let surface = Surface::new().await;
+    let key = surface.key(Role::Operator, "default").await;
+    let state = |value: u32| format!(r#"[{{"type":"inject","name":"a","data":{{"z":{value},"a":null}},"end":true}}]"#);
+    let body = |version: &str, value: u32| {
+        format!(r#"{{"definition":{{"version":"{version}","id":"w","start":"a","states":{}}}}}"#, state(value))
+    };
+    let call = async |method: &'static str, path: &'static str, body: String| {
+        let (status, answer) = surface.call(Some(&key), method, path, &body).await;
+        (status.as_u16(), answer)
+    };
+    let (status, made) = call("POST", "/api/v1/workflows", body("1", 1)).await;
+    assert_eq!(status, 201, "{made}");
+    let keys: Vec<_> = made["workflow"]["definition"].as_object().expect("an object").keys().cloned().collect();
+    assert_eq!(keys, ["version", "id", "start", "states"]);
+    for (method, path, body, status, code) in [
+        ("POST", "/api/v1/workflows", body("1", 1), 409, "WORKFLOW_EXISTS"),
+        ("PUT", "/api/v1/workflows/w", body("1", 2), 409, "VERSION_EXISTS"),
+        ("PUT", "/api/v1/workflows/v", body("1", 1), 422, "ID_MISMATCH"),
+        ("POST", "/api/v1/workflows/w/rollback", r#"{"version":"9"}"#.to_owned(), 404, "VERSION_NOT_FOUND"),
+    ] {
+        let (found, answer) = call(method, path, body).await;
+        assert_eq!((found, answer["error"]["code"].as_str()), (status, Some(code)), "{method} {path}: {answer}");
+    }
+    let (status, second) = call("PUT", "/api/v1/workflows/w", body("2", 2)).await;
+    assert_eq!((status, second["workflow"]["version"].as_str()), (200, Some("2")));
+    let (status, back) = call("POST", "/api/v1/workflows/w/rollback", r#"{"version":"1"}"#.to_owned()).await;
+    assert_eq!((status, back["workflow"]["version"].as_str()), (200, Some("1")));
+    assert_eq!(call("DELETE", "/api/v1/workflows/w", String::new()).await.0, 204);
+    assert_eq!(call("GET", "/api/v1/workflows/w", String::new()).await.0, 404);
+}

@@ -1,0 +1,357 @@
+//! The one file that wires adapters to ports: what a host is made of, the order in which it starts, and the order in which it stops.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use caisson_core::definition::{self, Format};
+use caisson_core::ids::Realm;
+use caisson_core::json::Json;
+use caisson_core::ports::{Clock, Store, StoreError};
+use caisson_orchestrator::{Live, Options, Ports, SaveDefinition, Service};
+use caisson_queue::EmbeddedQueue;
+use caisson_runtime::model::{AgentSpec, Models};
+use caisson_runtime::{PackageInfo, RESERVED_IDS, Runtime, RuntimeConfig, StarlarkEvaluator};
+use caisson_store::{SqliteOptions, SqliteStore};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::api::api_keys::FIRST_TENANT;
+use crate::api::auth::Role;
+use crate::api::wire::{Any, Plugin, PluginAction};
+use crate::api::{self, Api, AppState, Catalog};
+use crate::clock::SystemClock;
+use crate::env::{Environment, Problem, models, prompt};
+use crate::keys::{self, First};
+use crate::logkeeper::LogKeeper;
+use crate::serve;
+
+/// Steps may take so long to end after the host was told to stop; what still runs then is attempted again at the next start.
+const STEPS_DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Uses of keys are stored so often: they are kept to the minute.
+const KEY_USES_FLUSH: Duration = Duration::from_secs(60);
+
+/// Who registers the workflows of environment directories.
+const FILES_ACTOR: &str = "system:files";
+
+/// How a host is set up.
+#[derive(Debug)]
+pub struct Config {
+    /// Where everything is stored.
+    pub data_dir: PathBuf,
+    /// Where compiled code is kept; in the data directory when absent.
+    pub cache_dir: Option<PathBuf>,
+    /// What is registered at the start.
+    pub environments: Vec<Environment>,
+    /// A file with an admin's key.
+    pub admin_key_file: Option<PathBuf>,
+    /// Steps that may run at once.
+    pub slots: usize,
+    /// The most bytes that the database may hold.
+    pub store_bytes_max: Option<u64>,
+}
+
+/// Steps that run at once when nothing else is said: agents mostly wait for their models, and a waiting guest costs its memory only.
+pub const SLOTS_DEFAULT: usize = 128;
+
+/// Why there is no host.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store does not open.
+    #[error("open the store in {dir}: {source}")]
+    Store {
+        /// Where.
+        dir: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// The plugin host does not start.
+    #[error("start the plugin host: {0}")]
+    Runtime(#[from] caisson_runtime::StartError),
+    /// The service does not start.
+    #[error("start the service: {0}")]
+    Service(#[from] caisson_orchestrator::Error),
+    /// There is no first key.
+    #[error("{0}")]
+    Keys(#[from] keys::Error),
+    /// A task broke.
+    #[error("start the plugin host: {0}")]
+    Join(#[from] tokio::task::JoinError),
+}
+
+/// A running host.
+pub struct Host {
+    /// What the API works with.
+    pub api: AppState,
+    /// How the first key came about.
+    pub first_key: First,
+    /// What could not be registered.
+    pub problems: Vec<Problem>,
+    /// The workflows that were registered, as `environment/id`.
+    pub registered: Vec<String>,
+    store: Arc<dyn Store>,
+    logs: Arc<LogKeeper>,
+    background: JoinHandle<()>,
+}
+
+impl Host {
+    /// Opens the store, loads plugins and agents, starts the service, and registers the workflows, in this order: runs that were under way
+    /// go on as soon as the service starts, and need their plugins.
+    pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, Error> {
+        let failed = |source| Error::Store { dir: config.data_dir.display().to_string(), source };
+        let options = SqliteOptions { size_max: config.store_bytes_max, ..SqliteOptions::default() };
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data_dir, options).await.map_err(failed)?);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::anchored(store.latest_time().await.map_err(failed)?));
+        let first_key = keys::first(&*store, config.admin_key_file.as_deref(), clock.now()).await?;
+        let live = Live::default();
+        let logs = LogKeeper::start(live.clone(), store.clone());
+        let models = Arc::new(Models::new());
+        let mut problems = Vec::new();
+        set_up_models(&models, &config.environments, &mut problems);
+        let runtime = start_runtime(&config, models.clone(), logs.clone(), &mut problems).await?;
+        let ports = Ports {
+            store: store.clone(),
+            queue: Arc::new(EmbeddedQueue::new()),
+            runner: runtime.clone(),
+            evaluator: Arc::new(StarlarkEvaluator::new(runtime.clone())),
+            clock,
+        };
+        let options = Options {
+            host: Uuid::now_v7().to_string().into(),
+            slots: config.slots,
+            limits: caisson_core::engine::Limits::default(),
+        };
+        let service = Service::start(ports, options, live).await?;
+        let api = Api::new(service, Arc::new(Installed { runtime, models }), stop.clone());
+        let registered = register(&api, &config.environments, &mut problems).await;
+        let background = tokio::spawn(flush_key_uses(api.clone(), stop));
+        Ok(Self { api, first_key, problems, registered, store, logs, background })
+    }
+
+    /// A key for this process's own use; whoever has it revokes it.
+    pub async fn temporary_key(&self, actor: &str, role: Role) -> Result<TemporaryKey, keys::Error> {
+        let made = keys::make(actor, role, Vec::new(), FIRST_TENANT.into(), self.api.now())?;
+        self.store.add_key(&made.row).await?;
+        Ok(TemporaryKey { key: made.key, id: made.row.id })
+    }
+
+    /// Serves until told to stop, then stops in good order.
+    pub async fn serve(self, listener: TcpListener) {
+        let stop = self.api.stop.clone();
+        let router = api::router(self.api.clone());
+        serve::serve(listener, router, stop).await;
+        self.shut_down().await;
+    }
+
+    /// Lets steps end, stores what waits, and lets go of the files.
+    pub async fn shut_down(self) {
+        self.api.stop.cancel();
+        self.api.service.shutdown(STEPS_DRAIN_TIME_MAX).await;
+        if let Err(error) = self.background.await {
+            tracing::error!(%error, "the background task is gone");
+        }
+        self.logs.close().await;
+        self.store.close().await;
+    }
+}
+
+/// A key that lives no longer than its process.
+pub struct TemporaryKey {
+    /// The key itself.
+    pub key: String,
+    id: Arc<str>,
+}
+
+impl TemporaryKey {
+    /// Ends it.
+    pub async fn revoke(self, api: &Api) -> Result<(), StoreError> {
+        api.store().revoke_key(FIRST_TENANT, &self.id, api.now()).await?;
+        api.keys.forget(&self.id);
+        Ok(())
+    }
+}
+
+async fn flush_key_uses(api: AppState, stop: CancellationToken) {
+    loop {
+        let stopped = tokio::time::timeout(KEY_USES_FLUSH, stop.cancelled()).await.is_ok();
+        if let Err(error) = api.keys.flush_uses().await {
+            tracing::warn!(%error, "the times of use of keys could not be stored");
+        }
+        if stopped {
+            return;
+        }
+    }
+}
+
+/// Providers are known to all environments; where several name one alike, each keeps its own.
+fn set_up_models(models: &Models, environments: &[Environment], problems: &mut Vec<Problem>) {
+    let (of_process, found) = models::from_process();
+    problems.extend(found);
+    for (name, provider) in of_process {
+        models.set_provider(name, provider);
+    }
+    for environment in environments {
+        let mut own = Vec::new();
+        if let Some(source) = &environment.models {
+            let (providers, found) = models::read(source, environment.dir.as_deref().unwrap_or(Path::new("")));
+            problems.extend(found);
+            for (name, provider) in providers {
+                models.set_provider(own_name(&name, environment, environments), provider);
+                own.push(name);
+            }
+        }
+        for (name, script) in &environment.scripts {
+            match models::scripted(&script.bytes) {
+                Ok(provider) => {
+                    models.set_provider(own_name(name, environment, environments), provider);
+                    own.push(name.clone());
+                }
+                Err(message) => problems.push(Problem::new(&script.path, message)),
+            }
+        }
+        let mut agents: Vec<AgentSpec> = Vec::new();
+        for source in &environment.agents {
+            match prompt::read(source) {
+                Ok(agent) if agents.iter().any(|other| other.name == agent.name) => {
+                    problems.push(Problem::new(&source.path, format!("there is another agent '{}'", agent.name)));
+                }
+                Ok(mut agent) => {
+                    let (provider, rest) = agent.model.split_once('/').unwrap_or((&agent.model, &agent.model));
+                    if own.iter().any(|name| name == provider) {
+                        agent.model = format!("{}/{rest}", own_name(provider, environment, environments));
+                    }
+                    agents.push(agent);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        models.set_agents(environment.name.clone(), agents);
+    }
+}
+
+fn own_name(provider: &str, environment: &Environment, all: &[Environment]) -> String {
+    if all.len() == 1 { provider.to_owned() } else { format!("{provider}@{}", environment.name) }
+}
+
+/// Compiling takes seconds at the first start: never on a thread that others wait for.
+async fn start_runtime(
+    config: &Config,
+    models: Arc<Models>,
+    logs: Arc<LogKeeper>,
+    problems: &mut Vec<Problem>,
+) -> Result<Arc<Runtime>, Error> {
+    let cache_dir = config.cache_dir.clone().unwrap_or_else(|| config.data_dir.join("cache"));
+    let runtime_config =
+        RuntimeConfig { cache_dir: Some(cache_dir), models, log_sink: logs, ..RuntimeConfig::default() };
+    let plugins: Vec<PathBuf> = config.environments.iter().flat_map(|e| e.plugins.iter().cloned()).collect();
+    let (runtime, refused) = tokio::task::spawn_blocking(move || {
+        let runtime = Runtime::new(runtime_config)?;
+        let mut refused = Vec::new();
+        for path in plugins {
+            let loaded = std::fs::read(&path)
+                .map_err(|error| error.to_string())
+                .and_then(|bytes| runtime.load(&bytes).map_err(|error| error.to_string()));
+            if let Err(message) = loaded {
+                refused.push(Problem::new(&path, message));
+            }
+        }
+        Ok::<_, caisson_runtime::StartError>((Arc::new(runtime), refused))
+    })
+    .await??;
+    problems.extend(refused);
+    Ok(runtime)
+}
+
+/// Saves the definitions of the environments as versions. A file that has errors is reported and does not stop the others.
+async fn register(api: &Api, environments: &[Environment], problems: &mut Vec<Problem>) -> Vec<String> {
+    let mut registered = Vec::new();
+    for environment in environments {
+        let realm = Realm::new(FIRST_TENANT, environment.name.as_str());
+        for source in &environment.workflows {
+            match register_one(api, &realm, &source.bytes).await {
+                Ok(id) => registered.push(format!("{}/{id}", environment.name)),
+                Err(message) => problems.push(Problem::new(&source.path, message)),
+            }
+        }
+    }
+    registered
+}
+
+async fn register_one(api: &Api, realm: &Realm, source: &[u8]) -> Result<String, String> {
+    let reading = definition::read(source, Format::Detect);
+    let validation = api::validate(api, realm, &reading).await.map_err(|error| error.message().to_owned())?;
+    let (Some(definition), Some(json)) = (&reading.definition, &reading.json) else {
+        return Err(first_error(&validation));
+    };
+    if !validation.errors.is_empty() {
+        return Err(first_error(&validation));
+    }
+    let save = SaveDefinition {
+        realm: realm.clone(),
+        definition: definition.clone(),
+        json: Json::of(json),
+        actor: FILES_ACTOR.into(),
+        must_exist: None,
+    };
+    let id = definition.id.to_string();
+    api.service.save_definition(save).await.map_err(|error| error.to_string())?;
+    Ok(id)
+}
+
+fn first_error(validation: &api::wire::Validation) -> String {
+    let Some(first) = validation.errors.first() else { return "cannot be read".to_owned() };
+    let place = match (first.line, first.column) {
+        (Some(line), Some(column)) => format!("line {line}, column {column}: "),
+        _ => String::new(),
+    };
+    let more = match validation.errors.len() {
+        0 | 1 => String::new(),
+        count => format!(" (and {} more; see `caisson validate`)", count - 1),
+    };
+    format!("{place}{}{more}", first.message)
+}
+
+/// What is installed on this host.
+struct Installed {
+    runtime: Arc<Runtime>,
+    models: Arc<Models>,
+}
+
+impl Catalog for Installed {
+    fn plugins(&self, _realm: &Realm) -> Vec<Plugin> {
+        self.runtime.packages().into_iter().map(show_plugin).collect()
+    }
+
+    fn agents(&self, realm: &Realm) -> Vec<String> {
+        self.models.agents(&realm.environment)
+    }
+}
+
+/// A package as the API shows it.
+pub fn show_plugin(info: PackageInfo) -> Plugin {
+    let schema = |schema: Option<serde_json::Value>| schema.map(|schema| Any(Json::of(&schema)));
+    Plugin {
+        built_in: RESERVED_IDS.contains(&info.id.as_str()),
+        id: info.id,
+        version: info.version,
+        digest: info.digest,
+        wit: info.wit,
+        actions: info
+            .actions
+            .into_iter()
+            .map(|action| PluginAction {
+                name: action.name,
+                config_schema: schema(action.config_schema),
+                input_schema: schema(action.input_schema),
+                output_schema: schema(action.output_schema),
+            })
+            .collect(),
+        imports: info.imports,
+        capabilities: Any(Json::of(&info.capabilities)),
+        grants: Vec::new(),
+        enabled: true,
+    }
+}

@@ -1,0 +1,249 @@
+//! The command line: what can be said, and who does it.
+//!
+//! Exit codes: 0 it went well, 1 a run or a request failed, 2 the command line itself is wrong.
+
+mod approvals;
+mod bench;
+mod display;
+mod keys;
+mod output;
+mod plugins;
+mod prompt;
+mod run;
+mod runs;
+mod serve;
+mod up;
+mod validate;
+mod watch;
+mod workflows;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use reqwest::Url;
+
+use crate::client::{Client, DEFAULT_SERVER, is_loopback};
+
+/// The data directory when none is named.
+const DATA_DIR: &str = "./.caisson";
+
+/// The file in a data directory in which `up` keeps its admin's key.
+const KEY_FILE: &str = "admin.key";
+
+/// A durable workflow engine whose step executors are sealed WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(name = "caisson", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which host, and how its answers are shown.
+#[derive(Clone, Debug, Args)]
+pub struct Connection {
+    /// The host's address [default: http://127.0.0.1:7070].
+    #[arg(long, global = true, env = "CAISSON_SERVER", value_name = "URL")]
+    server: Option<String>,
+    /// The API key [default: of a host on this machine, the one in ./.caisson/admin.key].
+    #[arg(long, global = true, env = "CAISSON_KEY", value_name = "KEY", hide_env_values = true)]
+    key: Option<String>,
+    /// Answers as JSON, as the host gave them.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start with embedded defaults, run a demonstration, keep serving.
+    Up(up::UpArgs),
+    /// Serve the API.
+    Serve(serve::ServeArgs),
+    /// Run a workflow file to its end, or start a workflow of a host.
+    Run(run::RunArgs),
+    /// Check workflow files.
+    Validate(validate::ValidateArgs),
+    /// Workflows of a host.
+    #[command(subcommand)]
+    Workflows(workflows::WorkflowsCommand),
+    /// Runs of a host.
+    #[command(subcommand)]
+    Runs(runs::RunsCommand),
+    /// Approvals of a host.
+    #[command(subcommand)]
+    Approvals(approvals::ApprovalsCommand),
+    /// Plugins of a host, or in a file.
+    #[command(subcommand)]
+    Plugins(plugins::PluginsCommand),
+    /// API keys of a host.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Measure this build on this machine.
+    Bench(bench::BenchArgs),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It went well.
+    Done,
+    /// The run, or what was asked, failed.
+    Failed,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::Failed => Self::FAILURE,
+        }
+    }
+}
+
+/// Does what was asked.
+pub async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
+    let connection = cli.connection;
+    match cli.command {
+        Command::Up(args) => up::execute(args).await,
+        Command::Serve(args) => serve::execute(args).await,
+        Command::Run(args) => run::execute(args, &connection).await,
+        Command::Validate(args) => validate::execute(args, &connection).await,
+        Command::Workflows(command) => workflows::execute(command, &connection).await,
+        Command::Runs(command) => runs::execute(command, &connection).await,
+        Command::Approvals(command) => approvals::execute(command, &connection).await,
+        Command::Plugins(command) => plugins::execute(command, &connection).await,
+        Command::Keys(command) => keys::execute(command, &connection).await,
+        Command::Bench(args) => bench::execute(args, &connection).await,
+    }
+}
+
+impl Cli {
+    /// How much is written to standard error when nothing else is said.
+    pub fn log_filter(&self) -> &'static str {
+        match self.command {
+            Command::Serve(_) => "info",
+            _ => "error",
+        }
+    }
+
+    /// Whether what is written to standard error is JSON.
+    pub fn logs_json(&self) -> bool {
+        matches!(&self.command, Command::Serve(args) if args.logs_json())
+    }
+}
+
+impl Connection {
+    /// A client for the host that is meant.
+    fn client(&self) -> anyhow::Result<Client> {
+        let server = self.server.as_deref().unwrap_or(DEFAULT_SERVER);
+        let own = match &self.key {
+            Some(_) => None,
+            None => key_of_this_machine(server),
+        };
+        Ok(Client::new(server, self.key.as_deref().or(own.as_deref()))?)
+    }
+
+    /// Whether a host was named.
+    fn is_named(&self) -> bool {
+        self.server.is_some()
+    }
+}
+
+/// The key that `up` keeps here, for a host on this machine only.
+fn key_of_this_machine(server: &str) -> Option<String> {
+    let url = Url::parse(server).ok().filter(is_loopback)?;
+    drop(url);
+    let key = std::fs::read_to_string(Path::new(DATA_DIR).join(KEY_FILE)).ok()?;
+    Some(key.trim().to_owned())
+}
+
+/// Which environment of the host.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Environment {
+    /// The environment [default: default].
+    #[arg(long, value_name = "NAME")]
+    environment: Option<String>,
+}
+
+impl Environment {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        self.environment.iter().map(|name| ("environment", name.clone())).collect()
+    }
+}
+
+/// The host's own options, shared by the commands that start one.
+#[derive(Clone, Debug, Args)]
+pub struct HostArgs {
+    /// Where everything is stored.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where compiled plugins are kept [default: cache/ in the data directory].
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Steps that may run at once.
+    #[arg(long, value_name = "N", default_value_t = crate::app::SLOTS_DEFAULT as u64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    max_steps: u64,
+    /// The most that the database may hold, in MiB.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    max_store_mib: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_ends_with_2() {
+        for line in [
+            "caisson",
+            "caisson nonsense",
+            "caisson serve --listen",
+            "caisson serve --max-steps 0",
+            "caisson run",
+            "caisson validate",
+            "caisson runs",
+            "caisson runs show",
+            "caisson runs signal one",
+            "caisson approvals approve",
+            "caisson workflows apply",
+            "caisson keys create",
+            "caisson keys create bob --role king",
+            "caisson runs list --limit 0",
+            "caisson plugins inspect",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_command_of_the_documentation_is_understood() {
+        for line in [
+            "caisson up --once",
+            "caisson serve --listen 127.0.0.1:0 --data-dir d --env a --env b --admin-key-file k",
+            "caisson run f.workflow.yaml --input {} --env e",
+            "caisson run some-id --input @file --server http://h --key k",
+            "caisson validate a b --json --env e",
+            "caisson workflows apply a b",
+            "caisson workflows disable a --environment prod",
+            "caisson runs list --workflow w --status FAILED,RUNNING",
+            "caisson runs signal id name --payload {} --correlation c",
+            "caisson runs cancel id --reason because",
+            "caisson approvals approve id --comment fine",
+            "caisson keys create bob --role viewer --team a --team b",
+            "caisson plugins inspect p.wasm",
+            "caisson bench --quick --json",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+}
