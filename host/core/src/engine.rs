@@ -16,6 +16,7 @@ mod event;
 mod ids;
 mod inputs;
 mod join;
+mod open;
 mod operate;
 mod outside;
 mod project;
@@ -36,8 +37,9 @@ pub use event::{
     StepNo, Then, Wake, Write,
 };
 pub use inputs::{Blobs, Inputs, Loaded, Question, Stop};
+pub use open::{BranchEnd, Cursor, Items, Parked, Progress, Scope, Sections, Step, Waking};
 pub use operate::{base64, unbase64};
-pub use state::{BranchEnd, Cursor, Items, OpenApproval, Parked, Progress, ROOT, RunState, Scope, Sections, Step, Waking};
+pub use state::{OpenApproval, ROOT, RunState};
 pub use stimulus::{Actor, ChildEnd, Message, NewSignal, Refusal, Stimulus, TimerKey};
 
 use decide::Decider;

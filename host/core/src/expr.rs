@@ -4,6 +4,6 @@
 mod path;
 mod template;
 
-pub use path::{Path, PathError, Segment};
 pub(crate) use path::descend;
+pub use path::{Path, PathError, Segment};
 pub use template::{Part, Piece, Template, TemplateError};

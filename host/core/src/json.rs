@@ -10,15 +10,55 @@ use sha2::{Digest, Sha256};
 
 use crate::ids::hex;
 
-/// A JSON text, valid, shared, never re-serialised on its way through.
-#[derive(Clone, Serialize, Deserialize)]
+/// Lists and objects in each other, at most: what `serde_json` reads into a [`Value`]. The raw text alone would be accepted at any depth.
+const DEPTH_MAX: usize = 127;
+
+/// A JSON text, valid, not too deep, shared, never re-serialised on its way through.
+#[derive(Clone, Serialize)]
 #[serde(transparent)]
 pub struct Json(Arc<RawValue>);
 
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        if depth(raw.get()) > DEPTH_MAX {
+            return Err(serde::de::Error::custom(format!("lists and objects are nested more than {DEPTH_MAX} deep")));
+        }
+        Ok(Self(Arc::from(raw)))
+    }
+}
+
+/// Lists and objects in each other that a user's value may have, at most: as deep as a definition. It leaves room for what stands around a value in
+/// events, rows and scopes, so that all of them can be read back.
+pub const VALUE_DEPTH_MAX: usize = 64;
+
+/// How deeply lists and objects are nested in a valid JSON text.
+pub fn depth(text: &str) -> usize {
+    let (mut open, mut deepest, mut quoted, mut escaped) = (0usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                open += 1;
+                deepest = deepest.max(open);
+            }
+            b']' | b'}' if !quoted => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 impl Json {
-    /// Checks that the text is one JSON value and keeps its bytes.
+    /// Checks that the text is one JSON value, not nested deeper than a [`Value`] may be, and keeps its bytes.
     pub fn parse(text: impl Into<String>) -> Result<Self, serde_json::Error> {
-        RawValue::from_string(text.into()).map(|raw| Self(Arc::from(raw)))
+        let text = text.into();
+        if depth(&text) > DEPTH_MAX {
+            return Err(serde::de::Error::custom(format!("lists and objects are nested more than {DEPTH_MAX} deep")));
+        }
+        RawValue::from_string(text).map(|raw| Self(Arc::from(raw)))
     }
 
     /// The JSON text of anything that serialises to JSON.
@@ -43,7 +83,7 @@ impl Json {
     /// The parsed value.
     ///
     /// # Panics
-    /// Never for a text nested less deeply than serde_json allows, which `parse` checked.
+    /// Never: a `Json` is valid and not too deep by construction.
     pub fn value(&self) -> Value {
         serde_json::from_str(self.get()).expect("a Json holds valid JSON")
     }
@@ -170,4 +210,30 @@ impl Payload {
 /// SHA-256 in lower-case hexadecimal.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_too_deep_for_a_value_is_no_json() {
+        let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(Json::parse(nested(DEPTH_MAX)).expect("fits").value().is_array());
+        assert!(Json::parse(nested(DEPTH_MAX + 1)).is_err());
+        assert!(serde_json::from_str::<Json>(&nested(100_000)).is_err());
+        let text = format!("\"{}\\\"[\"", "[".repeat(1000));
+        assert!(Json::parse(text).expect("brackets in a text are text").value().is_string());
+    }
+
+    #[test]
+    fn a_payload_keeps_null_and_refuses_anything_else_than_its_two_forms() {
+        for text in [r#"{"json":null}"#, r#"{"json":{"b":1.0,"a":1e2}}"#, r#"{"sha256":"ab","size":5000}"#] {
+            let payload: Payload = serde_json::from_str(text).expect(text);
+            assert_eq!(serde_json::to_string(&payload).expect(text), text);
+        }
+        for text in ["{}", r#"{"json":1,"size":2}"#, r#"{"other":1}"#, r#"{"sha256":"ab"}"#] {
+            assert!(serde_json::from_str::<Payload>(text).is_err(), "{text}");
+        }
+    }
 }

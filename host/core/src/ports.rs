@@ -11,15 +11,15 @@ mod queue;
 mod store;
 
 pub use action::{
-    ActionInfo, ActionRunner, ApprovalRequest, Entry, Invocation, LogLevel, LogLine, LogSink, Outcome, PluginRef, Resumption,
-    Suspension, Usage,
+    ActionInfo, ActionRunner, ApprovalRequest, Entry, Invocation, LogLevel, LogLine, LogSink, Outcome, PluginRef,
+    Resumption, Suspension, Usage,
 };
 pub use clock::Clock;
 pub use evaluator::{Bindings, Evaluation, Evaluator};
 pub use paging::{Cursor, PAGE_LIMIT_MAX};
 pub use queue::{Ready, TaskQueue};
 pub use store::{
-    ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, CommitError, DefinitionFilter, DefinitionRow, EventRow, HostLogLine, IdempotencyRow, ItemRow, NewRun,
-    NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunFilter, RunRow, RunStats, StepRow, Store, StoreError, StoredRun, TimerRow,
-    VersionRow,
+    ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, CommitError, DefinitionFilter, DefinitionRow, EventRow,
+    HostLogLine, IdempotencyRow, ItemRow, NewRun, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunFilter,
+    RunRow, RunStats, StepRow, Store, StoreError, StoredRun, TimerRow, VersionRow,
 };

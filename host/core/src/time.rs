@@ -5,9 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 
@@ -57,8 +55,7 @@ pub fn parse_duration_ms(text: &str) -> Option<u64> {
 pub fn seconds_to_ms(seconds: f64) -> Option<u64> {
     const LIMIT_SECONDS: f64 = 100.0 * 366.0 * 86_400.0;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
-    (seconds.is_finite() && (0.0..=LIMIT_SECONDS).contains(&seconds))
-        .then(|| (seconds * 1000.0).round() as u64)
+    (seconds.is_finite() && (0.0..=LIMIT_SECONDS).contains(&seconds)).then(|| (seconds * 1000.0).round() as u64)
 }
 
 #[cfg(test)]

@@ -80,7 +80,8 @@ const ASK: &str = "
 - {name: no, type: inject, data: rejected, end: true}";
 
 fn decide(world: &mut World, id: &RunId, who: &str, teams: &[&str], approve: bool) -> Result<(), Refusal> {
-    let approval: ApprovalId = world.runs[id].state.approvals.keys().next().cloned().unwrap_or_else(|| ApprovalId::new("x"));
+    let approval: ApprovalId =
+        world.runs[id].state.approvals.keys().next().cloned().unwrap_or_else(|| ApprovalId::new("x"));
     let actor = Actor { name: who.into(), teams: teams.iter().map(ToString::to_string).collect() };
     world.submit(id, Stimulus::Decide { approval, approve, actor, comment: Some("so".into()) })
 }
@@ -105,7 +106,10 @@ fn only_those_named_may_decide_and_only_once() {
 fn a_rejection_fails_the_step_unless_it_is_sent_elsewhere_and_is_never_retried() {
     for (extra, expected) in [
         ("", (RunStatus::Failed, Some("APPROVAL_REJECTED".to_owned()), Value::Null)),
-        ("retry: {maxAttempts: 3, retryOn: [PolicyError]},", (RunStatus::Failed, Some("APPROVAL_REJECTED".to_owned()), Value::Null)),
+        (
+            "retry: {maxAttempts: 3, retryOn: [PolicyError]},",
+            (RunStatus::Failed, Some("APPROVAL_REJECTED".to_owned()), Value::Null),
+        ),
         ("onReject: 'no',", (RunStatus::Completed, None, json!("rejected"))),
         ("onError: 'no',", (RunStatus::Completed, None, json!("rejected"))),
     ] {
@@ -122,7 +126,10 @@ fn an_approval_that_nobody_gives_in_time_ends_the_run_timed_out() {
     let (mut world, id) = world(&ASK.replace("EXTRA", "retry: {maxAttempts: 3},"));
     work(&mut world, &id);
     world.now = world.now.plus_ms(60_000);
-    assert!(matches!(decide(&mut world, &id, "bob", &[], true), Err(Refusal::AlreadyDecided(_))), "decided after its deadline");
+    assert!(
+        matches!(decide(&mut world, &id, "bob", &[], true), Err(Refusal::AlreadyDecided(_))),
+        "decided after its deadline"
+    );
     let step = *world.runs[&id].state.steps.keys().next().expect("open");
     world.submit(&id, Stimulus::Timer { key: TimerKey::Deadline(step) }).expect("fires");
     assert_eq!(world.end(&id), (RunStatus::TimedOut, Some("APPROVAL_TIMED_OUT".into()), Value::Null));
@@ -130,9 +137,11 @@ fn an_approval_that_nobody_gives_in_time_ends_the_run_timed_out() {
 
 #[test]
 fn a_paused_run_records_results_and_starts_nothing() {
-    let (mut world, id) = world("
+    let (mut world, id) = world(
+        "
 - {name: a, type: operation, action: t.ok, next: b}
-- {name: b, type: operation, action: t.ok, end: true}");
+- {name: b, type: operation, action: t.ok, end: true}",
+    );
     let step = claim(&mut world, &id);
     world.submit(&id, Stimulus::Pause { actor: "op".into() }).expect("pauses");
     assert_eq!(world.submit(&id, Stimulus::Pause { actor: "op".into() }), Err(Refusal::AlreadyPaused));
@@ -147,14 +156,18 @@ fn a_paused_run_records_results_and_starts_nothing() {
 
 #[test]
 fn a_paused_foreach_goes_on_with_its_items_when_resumed() {
-    let (mut world, id) = world("
+    let (mut world, id) = world(
+        "
 - name: f
   type: foreach
   itemsPath: ctx.list
   iterator: {states: [{name: s, type: operation, action: t.ok, input: '{{ item }}', resultPath: r, end: true}]}
-  end: true");
+  end: true",
+    );
     assert_eq!(status(&world, &id), RunStatus::Failed, "there is no list yet");
-    world = World::new([read("id: w\nstates:\n- {name: f, type: foreach, itemsPath: list, iterator: {states: [{name: s, type: operation, action: t.ok, input: '{{ item }}', resultPath: r, end: true}]}, end: true}")]);
+    world = World::new([read(
+        "id: w\nstates:\n- {name: f, type: foreach, itemsPath: list, iterator: {states: [{name: s, type: operation, action: t.ok, input: '{{ item }}', resultPath: r, end: true}]}, end: true}",
+    )]);
     let id = world.start("w", json!({"list": [1, 2, 3]}));
     let step = claim(&mut world, &id);
     world.submit(&id, Stimulus::Pause { actor: "op".into() }).expect("pauses");
@@ -167,7 +180,8 @@ fn a_paused_foreach_goes_on_with_its_items_when_resumed() {
 
 #[test]
 fn cancel_reaches_branches_guests_approvals_and_children() {
-    let parent = read("
+    let parent = read(
+        "
 id: w
 states:
 - name: p
@@ -176,7 +190,8 @@ states:
   - {name: run, states: [{name: x, type: operation, action: t.ok, end: true}]}
   - {name: ask, states: [{name: y, type: operation, action: t.ask, input: {}, end: true}]}
   - {name: kid, states: [{name: z, type: call, workflow: child, end: true}]}
-  end: true");
+  end: true",
+    );
     let child = read("id: child\nstates:\n- {name: w, type: wait, duration: 60, end: true}");
     let mut world = World::new([parent, child]);
     let id = world.start("w", json!({}));
@@ -192,7 +207,10 @@ states:
     world.run_to_end(&id, &mut chance, false);
     let child = world.runs.iter().find(|(other, _)| **other != id).expect("the child was started").1;
     assert_eq!(child.state.status, RunStatus::Cancelled);
-    assert_eq!(world.submit(&id, Stimulus::Cancel { actor: "op".into(), reason: None }), Err(Refusal::Ended(RunStatus::Cancelled)));
+    assert_eq!(
+        world.submit(&id, Stimulus::Cancel { actor: "op".into(), reason: None }),
+        Err(Refusal::Ended(RunStatus::Cancelled))
+    );
 }
 
 #[test]
@@ -204,7 +222,8 @@ fn a_result_under_an_old_claim_is_refused_and_a_lost_claim_uses_up_no_attempt() 
     assert_eq!(again, step);
     let open = &world.runs[&id].state.steps[&step];
     assert_eq!((open.attempt, open.claim), (1, 2));
-    let entry = Entry { result: Err(Failure::new(Category::ActionError, "X", "x")), usage: Usage::default(), warnings: vec![] };
+    let entry =
+        Entry { result: Err(Failure::new(Category::ActionError, "X", "x")), usage: Usage::default(), warnings: vec![] };
     let late = world.submit(&id, Stimulus::Result { step, attempt: 1, claim: 1, entry });
     assert_eq!(late, Err(Refusal::StaleClaim { step, claim: 1 }));
     world.finish(&id, step);

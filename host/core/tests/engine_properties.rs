@@ -50,7 +50,9 @@ impl Maker {
             0 => json!({"name": name, "type": "inject", "data": {"k": "{{ x }}"}}),
             1 => json!({"name": name, "type": "switch"}),
             2 => json!({"name": name, "type": "wait", "duration": 1 + self.chance.below(5)}),
-            3 => json!({"name": name, "type": "operation", "action": "t.nap", "input": {"ms": self.chance.below(3000)}}),
+            3 => {
+                json!({"name": name, "type": "operation", "action": "t.nap", "input": {"ms": self.chance.below(3000)}})
+            }
             4 => json!({"name": name, "type": "operation", "action": "t.ask", "input": {}}),
             5 => {
                 let failures = self.chance.below(3);
@@ -59,16 +61,22 @@ impl Maker {
                        "retry": {"maxAttempts": 3, "backoff": backoff, "backoffSeconds": 1, "jitter": 0.5}})
             }
             6 => json!({"name": name, "type": "call", "workflow": "child", "input": {"x": 3}}),
-            7 if self.chance.one_in(3) => json!({"name": name, "type": "operation", "action": "t.fail", "input": {"code": "PLANNED"}}),
-            7 | 8 => json!({"name": name, "type": "operation", "action": "t.ok", "input": {"x": "{{ x }}", "pad": "p".repeat(usize::try_from(self.chance.below(6000)).expect("small"))}}),
+            7 if self.chance.one_in(3) => {
+                json!({"name": name, "type": "operation", "action": "t.fail", "input": {"code": "PLANNED"}})
+            }
+            7 | 8 => {
+                json!({"name": name, "type": "operation", "action": "t.ok", "input": {"x": "{{ x }}", "pad": "p".repeat(usize::try_from(self.chance.below(6000)).expect("small"))}})
+            }
             9 => {
                 let branches: Vec<Value> = (0..1 + self.chance.below(3))
                     .map(|at| json!({"name": format!("b{at}"), "states": self.block(depth - 1)}))
                     .collect();
                 json!({"name": name, "type": "parallel", "branches": branches, "onBranchError": "continue"})
             }
-            10 => json!({"name": name, "type": "foreach", "itemsPath": "list", "itemName": "x", "maxConcurrency": 1 + self.chance.below(4),
-                         "onItemError": "continue", "iterator": {"states": self.block(depth - 1)}}),
+            10 => {
+                json!({"name": name, "type": "foreach", "itemsPath": "list", "itemName": "x", "maxConcurrency": 1 + self.chance.below(4),
+                         "onItemError": "continue", "iterator": {"states": self.block(depth - 1)}})
+            }
             _ => json!({"name": name, "type": "try", "try": self.block(depth - 1),
                         "catch": {"errors": ["PLANNED", "ExpressionError"], "as": "err", "states": self.block(0)},
                         "finally": self.block(0)}),
@@ -78,7 +86,9 @@ impl Maker {
 
 /// What does not depend on the order: not the ids of steps and children, not times.
 fn end_of(def: &str, seed: u64, trouble: bool) -> (Value, BTreeSet<String>) {
-    let child = read(r#"{"id": "child", "states": [{"name": "c", "type": "operation", "action": "t.ok", "input": {"y": "{{ x }}"}, "end": true}]}"#);
+    let child = read(
+        r#"{"id": "child", "states": [{"name": "c", "type": "operation", "action": "t.ok", "input": {"y": "{{ x }}"}, "end": true}]}"#,
+    );
     let mut world = World::new([read(def), child]);
     // Being given up after five lost claims would depend on the order.
     world.limits.lost_claims_max = u32::MAX;

@@ -70,15 +70,38 @@ fn a_switch_goes_by_the_first_condition_that_holds() {
 #[test]
 fn retries_end_when_attempts_do_and_follow_retry_on() {
     let op = |failures: u32, retry: &str, category: &str| {
-        format!("\n- {{name: a, type: operation, action: t.flaky, input: {{failures: {failures}, code: SLOW, category: {category}}}, retry: {retry}, end: true}}")
+        format!(
+            "\n- {{name: a, type: operation, action: t.flaky, input: {{failures: {failures}, code: SLOW, category: {category}}}, retry: {retry}, end: true}}"
+        )
     };
     for (failures, retry, category, status, code, output) in [
         (2, "{maxAttempts: 3, backoffSeconds: 1}", "TransientError", Completed, None, json!({"attempts": 3})),
         (3, "{maxAttempts: 3, backoffSeconds: 1}", "TransientError", Failed, Some("SLOW"), Value::Null),
-        (1, "{maxAttempts: 3, backoffSeconds: 1, retryOn: [SLOW]}", "PolicyError", Completed, None, json!({"attempts": 2})),
-        (1, "{maxAttempts: 3, backoffSeconds: 1, retryOn: [OTHER]}", "TransientError", Failed, Some("SLOW"), Value::Null),
+        (
+            1,
+            "{maxAttempts: 3, backoffSeconds: 1, retryOn: [SLOW]}",
+            "PolicyError",
+            Completed,
+            None,
+            json!({"attempts": 2}),
+        ),
+        (
+            1,
+            "{maxAttempts: 3, backoffSeconds: 1, retryOn: [OTHER]}",
+            "TransientError",
+            Failed,
+            Some("SLOW"),
+            Value::Null,
+        ),
         (1, "{maxAttempts: 3, backoffSeconds: 1}", "ValidationError", Failed, Some("SLOW"), Value::Null),
-        (1, "{maxAttempts: 3, backoffSeconds: 1, retryOn: [ValidationError]}", "ValidationError", Failed, Some("SLOW"), Value::Null),
+        (
+            1,
+            "{maxAttempts: 3, backoffSeconds: 1, retryOn: [ValidationError]}",
+            "ValidationError",
+            Failed,
+            Some("SLOW"),
+            Value::Null,
+        ),
     ] {
         let (world, id) = run(&format!("id: w\nstates:{}", op(failures, retry, category)), json!({}));
         assert_eq!(world.end(&id), (status, code.map(Into::into), output), "{retry} {category}");
@@ -91,7 +114,10 @@ fn backoff_grows_as_written_and_stays_under_its_cap() {
         ("{maxAttempts: 4, backoff: fixed, backoffSeconds: 2}", [2, 2, 2]),
         ("{maxAttempts: 4, backoff: linear, backoffSeconds: 2}", [2, 4, 6]),
         ("{maxAttempts: 4, backoff: exponential, backoffSeconds: 2}", [2, 4, 8]),
-        ("{maxAttempts: 4, backoff: exponential, backoffSeconds: 2, backoffMultiplier: 3, maxBackoffSeconds: 10}", [2, 6, 10]),
+        (
+            "{maxAttempts: 4, backoff: exponential, backoffSeconds: 2, backoffMultiplier: 3, maxBackoffSeconds: 10}",
+            [2, 6, 10],
+        ),
     ] {
         let source = format!(
             "id: w\nstates:\n- {{name: a, type: operation, action: t.flaky, input: {{failures: 3}}, retry: {retry}, end: true}}"
@@ -111,7 +137,9 @@ fn a_parallel_joins_in_the_order_of_declaration_and_branches_do_not_see_each_oth
     - {name: z, states: [{name: one, type: operation, action: t.ok, input: {v: '{{ n }}'}, resultPath: result, end: true}]}
     - {name: a, states: [{name: two, type: operation, action: t.ok, input: {v: 2}, resultPath: result, end: true}]}";
     let (world, id) = run(
-        &format!("id: w\nstates:\n  - name: p\n    type: parallel{branches}\n    next: q\n  - {{name: q, type: transform, expression: steps.p, end: true}}"),
+        &format!(
+            "id: w\nstates:\n  - name: p\n    type: parallel{branches}\n    next: q\n  - {{name: q, type: transform, expression: steps.p, end: true}}"
+        ),
         json!({"n": 1}),
     );
     assert_eq!(world.output(&id).to_string(), r#"{"z":{"result":{"v":1}},"a":{"result":{"v":2}}}"#);
@@ -218,13 +246,50 @@ fn try_takes_what_it_names_and_finally_runs_in_any_case() {
         )
     };
     let catch = |errors: &str| {
-        format!("catch: {{errors: [{errors}], as: err, states: [{{name: handler, type: inject, data: 'took {{{{ err.code }}}}', resultPath: made.took, end: true}}]}}")
+        format!(
+            "catch: {{errors: [{errors}], as: err, states: [{{name: handler, type: inject, data: 'took {{{{ err.code }}}}', resultPath: made.took, end: true}}]}}"
+        )
     };
-    check(&states("t.ok", &catch("")), json!({}), Completed, None, json!({"body": {"code": "BOOM", "ok": 1}, "last": "yes"}), "body last t after");
-    check(&states("t.fail", &catch("BOOM")), json!({}), Completed, None, json!({"took": "took BOOM", "last": "yes"}), "body!FAILED handler last t after");
-    check(&states("t.fail", &catch("ActionError")), json!({}), Completed, None, json!({"took": "took BOOM", "last": "yes"}), "body!FAILED handler last t after");
-    check(&states("t.fail", &catch("OTHER")), json!({}), Failed, Some("BOOM"), Value::Null, "body!FAILED last t!FAILED");
-    check(&states("t.fail", "catch: {errors: [BOOM]}"), json!({}), Completed, None, json!({"last": "yes"}), "body!FAILED last t after");
+    check(
+        &states("t.ok", &catch("")),
+        json!({}),
+        Completed,
+        None,
+        json!({"body": {"code": "BOOM", "ok": 1}, "last": "yes"}),
+        "body last t after",
+    );
+    check(
+        &states("t.fail", &catch("BOOM")),
+        json!({}),
+        Completed,
+        None,
+        json!({"took": "took BOOM", "last": "yes"}),
+        "body!FAILED handler last t after",
+    );
+    check(
+        &states("t.fail", &catch("ActionError")),
+        json!({}),
+        Completed,
+        None,
+        json!({"took": "took BOOM", "last": "yes"}),
+        "body!FAILED handler last t after",
+    );
+    check(
+        &states("t.fail", &catch("OTHER")),
+        json!({}),
+        Failed,
+        Some("BOOM"),
+        Value::Null,
+        "body!FAILED last t!FAILED",
+    );
+    check(
+        &states("t.fail", "catch: {errors: [BOOM]}"),
+        json!({}),
+        Completed,
+        None,
+        json!({"last": "yes"}),
+        "body!FAILED last t after",
+    );
 }
 
 #[test]
@@ -255,8 +320,16 @@ fn return_and_fail_end_the_run_from_any_depth() {
 - {{name: never, type: inject, data: 0, end: true}}"
         )
     };
-    check(&inside("{name: r, type: return, output: {done: '{{ n }}'}}"), json!({"n": 1}), Completed, None, json!({"done": 1}), "r s!CANCELLED p!CANCELLED");
-    let (world, id) = run(&format!("id: w\nstates:{}", inside("{name: f, type: fail, error: {code: STOP, message: no}}")), json!({}));
+    check(
+        &inside("{name: r, type: return, output: {done: '{{ n }}'}}"),
+        json!({"n": 1}),
+        Completed,
+        None,
+        json!({"done": 1}),
+        "r s!CANCELLED p!CANCELLED",
+    );
+    let (world, id) =
+        run(&format!("id: w\nstates:{}", inside("{name: f, type: fail, error: {code: STOP, message: no}}")), json!({}));
     assert_eq!(world.end(&id), (Failed, Some("STOP".into()), Value::Null));
 }
 
@@ -269,21 +342,47 @@ fn waits_and_time_limits_go_by_the_clock() {
     assert_eq!(world.runs[&id].state.status, RunStatus::WaitingSignal);
     world.run_to_end(&id, &mut Chance(1), false);
     assert_eq!(world.now.since_ms(start), 5_400_000);
-    check("\n- {name: a, type: wait, duration: '{{ d }}', end: true}", json!({"d": "soon"}), Failed, Some("INVALID_DURATION"), Value::Null, "a!FAILED");
+    check(
+        "\n- {name: a, type: wait, duration: '{{ d }}', end: true}",
+        json!({"d": "soon"}),
+        Failed,
+        Some("INVALID_DURATION"),
+        Value::Null,
+        "a!FAILED",
+    );
     // The attempt's time includes its suspension.
-    check("\n- {name: a, type: operation, action: t.nap, input: {ms: 9000}, timeoutSeconds: 2, end: true}", json!({}), Failed, Some("STEP_TIMEOUT"), Value::Null, "a!TIMED_OUT");
-    check("\n- {name: a, type: operation, action: t.ask, input: {}, timeoutSeconds: 2, retry: {maxAttempts: 3}, end: true}", json!({}), Completed, None, json!({"approved": true, "actor": "alice"}), "a");
-    let (world, id) = run("id: w\ntimeoutSeconds: 5\nstates:\n- {name: a, type: wait, duration: 60, end: true}", json!({}));
+    check(
+        "\n- {name: a, type: operation, action: t.nap, input: {ms: 9000}, timeoutSeconds: 2, end: true}",
+        json!({}),
+        Failed,
+        Some("STEP_TIMEOUT"),
+        Value::Null,
+        "a!TIMED_OUT",
+    );
+    check(
+        "\n- {name: a, type: operation, action: t.ask, input: {}, timeoutSeconds: 2, retry: {maxAttempts: 3}, end: true}",
+        json!({}),
+        Completed,
+        None,
+        json!({"approved": true, "actor": "alice"}),
+        "a",
+    );
+    let (world, id) =
+        run("id: w\ntimeoutSeconds: 5\nstates:\n- {name: a, type: wait, duration: 60, end: true}", json!({}));
     assert_eq!(world.end(&id), (TimedOut, Some("RUN_TIMEOUT".into()), Value::Null));
 }
 
 #[test]
 fn a_child_run_gives_its_output_and_its_errors_to_the_step_that_called() {
     let parent = |workflow: &str, extra: &str| {
-        read(&format!("id: w\nstates:\n- {{name: c, type: call, workflow: {workflow}, input: {{n: '{{{{ n }}}}'}}, {extra} end: true}}"))
+        read(&format!(
+            "id: w\nstates:\n- {{name: c, type: call, workflow: {workflow}, input: {{n: '{{{{ n }}}}'}}, {extra} end: true}}"
+        ))
     };
-    let child = read("id: child\nstates:\n- {name: x, type: operation, action: t.ok, input: {twice: '{{ n }}'}, end: true}");
-    let broken = read("id: broken\nstates:\n- {name: x, type: operation, action: t.fail, input: {code: INNER}, end: true}");
+    let child =
+        read("id: child\nstates:\n- {name: x, type: operation, action: t.ok, input: {twice: '{{ n }}'}, end: true}");
+    let broken =
+        read("id: broken\nstates:\n- {name: x, type: operation, action: t.fail, input: {code: INNER}, end: true}");
     let itself = read("id: w\nstates:\n- {name: c, type: call, workflow: w, end: true}");
     for (def, expected) in [
         (parent("child", ""), (Completed, None, json!({"twice": 4}))),
@@ -313,7 +412,9 @@ fn a_loop_goes_round_until_its_condition_and_a_loop_without_end_is_stopped() {
         json!(3.0),
         "n more enough more enough more enough done",
     );
-    let mut world = World::new([read("id: w\nstates:\n- {name: a, type: inject, data: 0, next: b}\n- {name: b, type: inject, data: 0, next: a}")]);
+    let mut world = World::new([read(
+        "id: w\nstates:\n- {name: a, type: inject, data: 0, next: b}\n- {name: b, type: inject, data: 0, next: a}",
+    )]);
     world.limits.steps_max = 1000;
     let id = world.start("w", json!({}));
     world.run_to_end(&id, &mut Chance(1), false);
@@ -322,7 +423,9 @@ fn a_loop_goes_round_until_its_condition_and_a_loop_without_end_is_stopped() {
 
 #[test]
 fn an_input_or_output_that_is_too_large_names_the_limit() {
-    let mut world = World::new([read("id: w\nstates:\n- {name: a, type: operation, action: t.ok, input: {a: '{{ big }}', b: '{{ big }}'}, end: true}")]);
+    let mut world = World::new([read(
+        "id: w\nstates:\n- {name: a, type: operation, action: t.ok, input: {a: '{{ big }}', b: '{{ big }}'}, end: true}",
+    )]);
     world.limits.value_bytes_max = 10_000;
     let id = world.start("w", json!({"big": "x".repeat(6_000)}));
     assert_eq!(world.end(&id).1.as_deref(), Some("VALUE_TOO_LARGE"));
@@ -330,6 +433,21 @@ fn an_input_or_output_that_is_too_large_names_the_limit() {
 
 #[test]
 fn an_output_that_does_not_fit_its_schema_fails_the_run() {
-    let (world, id) = run("id: w\noutputSchema: {type: object}\nstates:\n- {name: a, type: inject, data: 5, end: true}", json!({}));
+    let (world, id) =
+        run("id: w\noutputSchema: {type: object}\nstates:\n- {name: a, type: inject, data: 5, end: true}", json!({}));
     assert_eq!(world.end(&id).1.as_deref(), Some("SCHEMA_VALIDATION_OUTPUT"));
+}
+
+#[test]
+fn values_that_nest_ever_deeper_end_in_a_limit() {
+    check(
+        "
+- {name: n, type: inject, data: [], resultPath: n, next: more}
+- {name: more, type: inject, data: ['{{ n }}'], resultPath: n, next: more}",
+        json!({}),
+        Failed,
+        Some("VALUE_TOO_DEEP"),
+        Value::Null,
+        &format!("n{} more!FAILED", " more".repeat(63)),
+    );
 }

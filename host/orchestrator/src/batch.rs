@@ -87,7 +87,12 @@ impl Batch {
     }
 
     /// The commit that makes it durable, and what follows. `row` is the run as it was; `state` as it is after all decisions.
-    pub(crate) fn into_commit(mut self, row: &mut RunRow, state: &RunState, snapshot: Option<Json>) -> (Commit, Effects) {
+    pub(crate) fn into_commit(
+        mut self,
+        row: &mut RunRow,
+        state: &RunState,
+        snapshot: Option<Json>,
+    ) -> (Commit, Effects) {
         let expected = row.version;
         let mut prev = row.last_hash.clone();
         let mut seq = row.last_seq;

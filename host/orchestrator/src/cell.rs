@@ -15,7 +15,6 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::batch::{Batch, Effects};
 use crate::error::{Error, Kind};
 use crate::executor;
-use crate::live::News;
 use crate::service::Service;
 
 /// Stimuli folded into one decision at most: bounds the size of a commit.
@@ -78,7 +77,9 @@ impl Service {
     ) -> Result<RunRow, Error> {
         let (reply, answer) = oneshot::channel();
         self.post(run, Envelope { stimulus, reply: Some(reply), permit, message });
-        answer.await.unwrap_or_else(|_| Err(Error::new(Kind::Internal, "NO_ANSWER", "the run's task ended without an answer")))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Error::new(Kind::Internal, "NO_ANSWER", "the run's task ended without an answer")))
     }
 
     /// Puts a stimulus into a run's inbox; a task to drain it is started unless there is one.
@@ -119,9 +120,13 @@ impl Service {
     }
 
     async fn load(&self, run: &RunId) -> Result<Loaded, Error> {
-        let stored = self.0.ports.store.load(run).await?.ok_or_else(|| {
-            Error::new(Kind::NotFound, "RUN_NOT_FOUND", format!("there is no run {run}"))
-        })?;
+        let stored = self
+            .0
+            .ports
+            .store
+            .load(run)
+            .await?
+            .ok_or_else(|| Error::new(Kind::NotFound, "RUN_NOT_FOUND", format!("there is no run {run}")))?;
         let def = self.definition(&stored.row.realm, &stored.row.workflow_id, &stored.row.digest).await?;
         let (state, unsaved) = rebuild(run, &stored)?;
         Ok(Loaded { def, state, row: stored.row, blobs: Blobs::default(), unsaved })
@@ -135,13 +140,12 @@ fn rebuild(run: &RunId, stored: &StoredRun) -> Result<(RunState, u64), Error> {
         engine::Event::decode(&row.kind, row.data.get()).map_err(|error| damaged(format!("event {}: {error}", row.seq)))
     };
     if let Some(first) = stored.events.first() {
-        chain::verify(first.prev_hash.clone(), first.seq - 1, &stored.events).map_err(|broken| damaged(broken.to_string()))?;
+        chain::verify(first.prev_hash.clone(), first.seq - 1, &stored.events)
+            .map_err(|broken| damaged(broken.to_string()))?;
     }
     let mut events = stored.events.iter();
     let mut state = match &stored.snapshot {
-        Some((_, json)) => {
-            serde_json::from_str(json.get()).map_err(|error| damaged(format!("snapshot: {error}")))?
-        }
+        Some((_, json)) => serde_json::from_str(json.get()).map_err(|error| damaged(format!("snapshot: {error}")))?,
         None => {
             let first = events.next().ok_or_else(|| damaged("it has no events".to_owned()))?;
             RunState::created(run.clone(), first.at, &decode(first)?)
@@ -388,12 +392,7 @@ pub(crate) async fn commit(
 pub(crate) fn carry_out(service: &Service, loaded: &Loaded, effects: Effects, mut permits: Vec<OwnedSemaphorePermit>) {
     let inner = &service.0;
     let row = &loaded.row;
-    inner.live.publish(News::Committed {
-        realm: row.realm.clone(),
-        run: row.id.clone(),
-        last_seq: row.last_seq,
-        ended: row.status.is_terminal(),
-    });
+    inner.live.committed(row);
     for (step, claim) in effects.aborted {
         executor::abort(service, &row.id, step, claim);
     }

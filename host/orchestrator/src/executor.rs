@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use caisson_core::engine::{Activity, Step, Stimulus, StepNo, Wake, unbase64};
+use caisson_core::engine::{Activity, Step, StepNo, Stimulus, Wake, unbase64};
 use caisson_core::error::{Category, Failure};
 use caisson_core::ids::RunId;
 use caisson_core::json::{Json, Payload};
@@ -116,6 +116,9 @@ async fn execute(service: &Service, about: About) -> Entry {
         if let (Some(kept), Some(resumed)) = (&kept, &mut invocation.resumed) {
             let text = value(service, kept).await?.value();
             resumed.state = text.as_str().and_then(unbase64).unwrap_or_default();
+            if let Wake::Signal { payload, .. } = &mut resumed.wake {
+                *payload = Payload::Inline(value(service, payload).await?);
+            }
         }
         Ok::<_, Error>(())
     };
@@ -131,7 +134,8 @@ pub(crate) async fn value(service: &Service, payload: &Payload) -> Result<Json, 
         Payload::Inline(json) => Ok(json.clone()),
         Payload::Stored(id) => {
             let mut found = service.0.ports.store.blobs(std::slice::from_ref(id)).await?;
-            let gone = || Error::new(Kind::Internal, "VALUE_GONE", format!("value {} is gone from the store", id.sha256));
+            let gone =
+                || Error::new(Kind::Internal, "VALUE_GONE", format!("value {} is gone from the store", id.sha256));
             found.pop().map(|blob| blob.json).ok_or_else(gone)
         }
     }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use caisson_core::ids::{Realm, RunId, StepId};
-use caisson_core::ports::{LogLine, LogSink};
+use caisson_core::ports::{LogLine, LogSink, RunRow};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, broadcast, futures::OwnedNotified};
+use tokio::sync::futures::OwnedNotified;
+use tokio::sync::{Notify, broadcast, watch};
 
 /// Watchers that fall behind by so many lose the oldest and read the store instead: 4,096 is about a second of news under full load.
 const BACKLOG_MAX: usize = 4096;
@@ -44,7 +45,15 @@ pub struct Live(Arc<Channels>);
 struct Channels {
     all: broadcast::Sender<News>,
     /// One bell a watched run: a thousand clients that wait for a thousand runs must not all wake for each.
-    runs: Mutex<HashMap<RunId, Arc<Notify>>>,
+    runs: Mutex<HashMap<RunId, Arc<Bell>>>,
+}
+
+#[derive(Debug, Default)]
+struct Bell {
+    /// Something was committed.
+    changed: Arc<Notify>,
+    /// The run as it ended.
+    ended: watch::Sender<Option<Arc<RunRow>>>,
 }
 
 /// Watches one run until dropped.
@@ -52,7 +61,7 @@ struct Channels {
 pub struct Watch {
     live: Live,
     run: RunId,
-    bell: Arc<Notify>,
+    bell: Arc<Bell>,
 }
 
 impl Default for Live {
@@ -73,13 +82,20 @@ impl Live {
         Watch { live: self.clone(), run: run.clone(), bell }
     }
 
-    /// Tells everybody who watches.
-    pub fn publish(&self, news: News) {
-        if let News::Committed { run, .. } = &news
-            && let Some(bell) = self.0.runs.lock().get(run)
-        {
-            bell.notify_waiters();
+    /// A run was moved, and this is how it stands now.
+    pub(crate) fn committed(&self, row: &RunRow) {
+        let ended = row.status.is_terminal();
+        if let Some(bell) = self.0.runs.lock().get(&row.id) {
+            bell.changed.notify_waiters();
+            if ended {
+                bell.ended.send_replace(Some(Arc::new(row.clone())));
+            }
         }
+        let (realm, run) = (row.realm.clone(), row.id.clone());
+        self.publish(News::Committed { realm, run, last_seq: row.last_seq, ended });
+    }
+
+    fn publish(&self, news: News) {
         if self.0.all.receiver_count() > 0 {
             // A receiver may have gone in between: nobody watching is no error.
             let _ = self.0.all.send(news);
@@ -97,7 +113,21 @@ impl Watch {
     /// Resolves when something was committed after this call. Call it, then look, then wait.
     pub fn changed(&self) -> OwnedNotified {
         // A `Notified` hears every `notify_waiters` since it was made, also before it is first polled.
-        self.bell.clone().notified_owned()
+        self.bell.changed.clone().notified_owned()
+    }
+
+    /// The run as it ended; waits until it has. Only an end after this watch was made is seen.
+    pub async fn ended(&self) -> Arc<RunRow> {
+        let mut ended = self.bell.ended.subscribe();
+        loop {
+            if let Some(row) = ended.borrow_and_update().clone() {
+                return row;
+            }
+            if ended.changed().await.is_err() {
+                // The sender lives in the bell that this watch holds.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }
 

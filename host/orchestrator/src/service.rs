@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use caisson_core::engine::{Limits, NewSignal, RunError, Stimulus, StepNo};
+use caisson_core::engine::{Limits, NewSignal, RunError, StepNo, Stimulus};
 use caisson_core::error::{Category, Failure};
 use caisson_core::ids::{Realm, RunId};
-use caisson_core::json::Json;
+use caisson_core::json::{Json, VALUE_DEPTH_MAX, depth};
 use caisson_core::model::Definition;
 use caisson_core::ports::{
     ActionRunner, ApprovalRow, Clock, Evaluator, NewVersion, RunRow, Store, TaskQueue, VersionRow,
@@ -161,11 +161,7 @@ impl Service {
     /// Delivers a signal. `tenant` is checked: another tenant's run is not found (so everywhere below).
     pub async fn signal(&self, tenant: &str, run: &RunId, signal: SendSignal, actor: Arc<str>) -> Result<(), Error> {
         self.row(tenant, run).await?;
-        let size = signal.payload.get().len() as u64;
-        if size > self.0.options.limits.value_bytes_max {
-            let message = format!("payload is {size} bytes, more than {}", self.0.options.limits.value_bytes_max);
-            return Err(Error::new(Kind::TooLarge, "VALUE_TOO_LARGE", message));
-        }
+        self.fits("payload", &signal.payload)?;
         let id = signal.id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
         let signal = NewSignal {
             id: id.into(),
@@ -236,19 +232,16 @@ impl Service {
 
     /// A run's row, once it has ended or the time is up.
     pub async fn wait(&self, tenant: &str, run: &RunId, limit: Duration) -> Result<RunRow, Error> {
+        // Watched before looked at: an end in between is seen by one of the two.
         let watch = self.0.live.watch(run);
-        let deadline = tokio::time::Instant::now() + limit;
-        loop {
-            let changed = watch.changed();
-            let row = self.row(tenant, run).await?;
-            if row.status.is_terminal() {
-                return Ok(row);
-            }
-            tokio::select! {
-                () = changed => {}
-                () = tokio::time::sleep_until(deadline) => return Ok(row),
-                () = self.0.stopping.cancelled() => return Ok(row),
-            }
+        let row = self.row(tenant, run).await?;
+        if row.status.is_terminal() {
+            return Ok(row);
+        }
+        tokio::select! {
+            ended = watch.ended() => Ok((*ended).clone()),
+            () = tokio::time::sleep(limit) => self.row(tenant, run).await,
+            () = self.0.stopping.cancelled() => Ok(row),
         }
     }
 
@@ -277,6 +270,20 @@ impl Service {
     pub async fn row(&self, tenant: &str, run: &RunId) -> Result<RunRow, Error> {
         let row = self.0.ports.store.run(run).await?.filter(|row| &*row.realm.tenant == tenant);
         row.ok_or_else(|| Error::new(Kind::NotFound, "RUN_NOT_FOUND", format!("there is no run {run}")))
+    }
+
+    /// A value from outside within the limits of a value.
+    pub(crate) fn fits(&self, what: &str, json: &Json) -> Result<(), Error> {
+        let (size, limit) = (json.get().len() as u64, self.0.options.limits.value_bytes_max);
+        if size > limit {
+            let message = format!("{what} is {size} bytes, more than the {limit} that a value may have");
+            return Err(Error::new(Kind::TooLarge, "VALUE_TOO_LARGE", message));
+        }
+        if depth(json.get()) > VALUE_DEPTH_MAX {
+            let message = format!("{what} is nested more than {VALUE_DEPTH_MAX} deep");
+            return Err(Error::new(Kind::Invalid, "VALUE_TOO_DEEP", message));
+        }
+        Ok(())
     }
 
     pub(crate) fn accepting(&self) -> Result<(), Error> {
@@ -309,7 +316,8 @@ impl Service {
         }
         let reading = caisson_core::definition::from_json(&version.definition.value());
         let definition = reading.definition.ok_or_else(|| {
-            let message = format!("stored version {} of workflow '{}' cannot be read", version.number, version.workflow);
+            let message =
+                format!("stored version {} of workflow '{}' cannot be read", version.number, version.workflow);
             Error::new(Kind::Internal, "DEFINITION_UNREADABLE", message)
         })?;
         let mut kept = self.0.definitions.lock();

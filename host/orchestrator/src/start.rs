@@ -133,11 +133,7 @@ async fn find(service: &Service, begin: &Begin) -> Result<(VersionRow, Arc<Defin
 }
 
 fn check_input(service: &Service, def: &Definition, input: &Json) -> Result<(), Error> {
-    let (size, limit) = (input.get().len() as u64, service.0.options.limits.value_bytes_max);
-    if size > limit {
-        let message = format!("input is {size} bytes, more than the {limit} that a value may have");
-        return Err(Error::new(Kind::TooLarge, "VALUE_TOO_LARGE", message));
-    }
+    service.fits("input", input)?;
     let Some(validator) = &def.input_validator else { return Ok(()) };
     validator.validate(&input.value()).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();

@@ -68,11 +68,13 @@ states:
 async fn timers_fire_retries_follow_and_the_key_stays_the_same() {
     let bench = Bench::new().await;
     bench
-        .save("
+        .save(
+            "
 id: slow
 states:
 - {name: w, type: wait, duration: 50ms, next: x}
-- {name: x, type: operation, action: t.flaky, retry: {maxAttempts: 3, backoffSeconds: 0.02}, end: true}")
+- {name: x, type: operation, action: t.flaky, retry: {maxAttempts: 3, backoffSeconds: 0.02}, end: true}",
+        )
         .await;
     let run = bench.start("slow", json!({})).await;
     assert_eq!(bench.end(&run).await.status, RunStatus::Completed);
@@ -144,7 +146,8 @@ async fn cancel_stops_the_guest_and_its_child_and_lets_a_parked_one_clean_up() {
     let bench = Bench::new().await;
     bench.save("id: child\nstates: [{name: g, type: operation, action: t.gate, end: true}]").await;
     bench
-        .save("
+        .save(
+            "
 id: family
 states:
 - name: p
@@ -152,11 +155,16 @@ states:
   branches:
   - {name: kid, states: [{name: c, type: call, workflow: child, end: true}]}
   - {name: ask, states: [{name: q, type: operation, action: t.ask, end: true}]}
-  end: true")
+  end: true",
+        )
         .await;
     let run = bench.start("family", json!({})).await;
     bench.until("the child's step runs", async || bench.actions.at_once.load(Ordering::SeqCst) == 1).await;
-    bench.until("the question is asked", async || bench.service.row("default", &run).await.unwrap().status == RunStatus::WaitingApproval).await;
+    bench
+        .until("the question is asked", async || {
+            bench.service.row("default", &run).await.unwrap().status == RunStatus::WaitingApproval
+        })
+        .await;
     let row = bench.service.cancel("default", &run, "op".into(), None).await.unwrap();
     assert_eq!(row.status, RunStatus::Cancelled);
     bench.until("the child's guest is dropped", async || bench.actions.at_once.load(Ordering::SeqCst) == 0).await;
@@ -186,7 +194,12 @@ async fn a_signal_counts_once_and_another_tenants_run_is_not_found() {
     let bench = Bench::new().await;
     bench.save("id: sig\nstates: [{name: s, type: signal, signal: go, next: t}, {name: t, type: signal, signal: go, end: true}]").await;
     let run = bench.start("sig", json!({})).await;
-    let signal = |id: &str| SendSignal { id: Some(id.into()), name: "go".into(), correlation: None, payload: caisson_core::json::Json::of(id) };
+    let signal = |id: &str| SendSignal {
+        id: Some(id.into()),
+        name: "go".into(),
+        correlation: None,
+        payload: caisson_core::json::Json::of(id),
+    };
     bench.service.signal("default", &run, signal("1"), "a".into()).await.unwrap();
     bench.service.signal("default", &run, signal("1"), "a".into()).await.unwrap();
     assert_eq!(bench.service.row("default", &run).await.unwrap().status, RunStatus::WaitingSignal);

@@ -119,7 +119,7 @@ impl Decider<'_> {
                 }
             }
             (ScopeRole::Catch, StateKind::Try(section), _) => {
-                if let (super::state::Progress::Sections(sections), Some(catch)) = (&owner.progress, &section.catch)
+                if let (super::open::Progress::Sections(sections), Some(catch)) = (&owner.progress, &section.catch)
                     && let Some(error) = &sections.error
                     && wanted(&catch.bind)
                 {
@@ -217,7 +217,8 @@ impl Decider<'_> {
     /// is bound only where the source mentions it.
     fn bindings(&self, scope: ScopeNo, source: &str, locals: &Locals) -> Result<Bindings, Stop> {
         let root = self.value_at(scope, &Path::root())?.unwrap_or_default();
-        let mut bound: Vec<(String, Json)> = locals.iter().map(|(name, value)| (name.clone(), Json::of(value))).collect();
+        let mut bound: Vec<(String, Json)> =
+            locals.iter().map(|(name, value)| (name.clone(), Json::of(value))).collect();
         let mut bind = |name: &str, json: &dyn Fn() -> Json| {
             if !bound.iter().any(|(known, _)| known == name) {
                 bound.push((name.to_owned(), json()));

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::data::Missing;
 use super::inputs::{Blobs, Inputs, Stop};
+use super::open::Step;
 use super::project::StepView;
-use super::state::{ROOT, RunState, Step};
+use super::state::{ROOT, RunState};
 use super::{ApprovalStatus, Event, Message, RunError, ScopeNo, StepNo, Then, TimerKey};
 use crate::error::{Category, Failure};
 use crate::ids::{ApprovalId, RunId};
-use crate::json::{Blob, Json, Payload};
+use crate::json::{Blob, Json, Payload, VALUE_DEPTH_MAX};
 use crate::model::{BlockId, Definition, State, StateId, StateKind};
 use crate::ports::{ApprovalRow, ItemRow, OutboxRow, StepRow};
 use crate::status::{RunStatus, StepStatus};
@@ -207,8 +208,12 @@ impl<'a> Decider<'a> {
     pub(super) fn value(&mut self, what: &str, json: Json) -> Result<Payload, Failure> {
         let size = json.get().len() as u64;
         if size > self.limits.value_bytes_max {
-            let message = format!("{what} is {size} bytes, more than the {} that a value may have", self.limits.value_bytes_max);
+            let message =
+                format!("{what} is {size} bytes, more than the {} that a value may have", self.limits.value_bytes_max);
             return Err(Failure::new(Category::LimitError, "VALUE_TOO_LARGE", message).never_retried());
+        }
+        if let Some(failure) = too_deep(what, &json) {
+            return Err(failure);
         }
         Ok(self.payload(json))
     }
@@ -249,7 +254,7 @@ impl<'a> Decider<'a> {
     }
 
     fn move_scope(&mut self, number: ScopeNo) -> Result<(), Stop> {
-        use super::state::Cursor;
+        use super::open::Cursor;
         let Some(scope) = self.state.scopes.get(&number).cloned() else { return Ok(()) };
         match &scope.cursor {
             Cursor::At(_) => Ok(()),
@@ -269,7 +274,7 @@ impl<'a> Decider<'a> {
 
     /// Every scope that could move: after a resume, or where the budget ended.
     pub(super) fn wake_all(&mut self) {
-        use super::state::Cursor;
+        use super::open::Cursor;
         let open = self.state.scopes.iter();
         self.queue.extend(open.filter(|(_, scope)| !matches!(scope.cursor, Cursor::At(_))).map(|(number, _)| *number));
         // A foreach that could begin more items stands in a step, not at a cursor.
@@ -339,7 +344,8 @@ impl<'a> Decider<'a> {
     fn over_run_limit(&self, scope: ScopeNo, adding: &Payload) -> Option<Failure> {
         let held: u64 = self.state.scopes.get(&scope)?.writes.iter().map(|(_, value)| value.size()).sum();
         (held + adding.size() > self.limits.run_bytes_max).then(|| {
-            let message = format!("the run's data would pass {} bytes, the most that a run may hold", self.limits.run_bytes_max);
+            let message =
+                format!("the run's data would pass {} bytes, the most that a run may hold", self.limits.run_bytes_max);
             Failure::new(Category::LimitError, "RUN_DATA_TOO_LARGE", message).never_retried()
         })
     }
@@ -363,14 +369,10 @@ impl<'a> Decider<'a> {
             _ => None,
         };
         let target = on_reject.or(state.on_error).map(|id| self.def.state(id).name.clone());
-        let status =
-            if failure.category == Category::TimeoutError { StepStatus::TimedOut } else { StepStatus::Failed };
+        let status = if failure.category == Category::TimeoutError { StepStatus::TimedOut } else { StepStatus::Failed };
         let write = target.is_some().then(|| {
-            let error = RunError {
-                failure: failure.clone(),
-                state: Some(open.state.clone()),
-                step_id: Some(open.id.clone()),
-            };
+            let error =
+                RunError { failure: failure.clone(), state: Some(open.state.clone()), step_id: Some(open.id.clone()) };
             let value = self.payload(Json::of(&super::error_value(&error)));
             super::Write { path: crate::expr::Path::keys(["error"]), value: Some(value) }
         });
@@ -514,7 +516,7 @@ impl<'a> Decider<'a> {
         let mut waiting = RunStatus::WaitingSignal;
         let mut leaves = 0u32;
         for step in self.state.steps.values() {
-            if !matches!(step.progress, super::state::Progress::None) {
+            if !matches!(step.progress, super::open::Progress::None) {
                 continue;
             }
             leaves += 1;
@@ -526,6 +528,14 @@ impl<'a> Decider<'a> {
         }
         if leaves == 0 || self.out.more { RunStatus::Running } else { waiting }
     }
+}
+
+/// A value nested so deeply that it could not be read back from inside an event.
+pub(super) fn too_deep(what: &str, json: &Json) -> Option<Failure> {
+    (crate::json::depth(json.get()) > VALUE_DEPTH_MAX).then(|| {
+        let message = format!("{what} is nested more than {VALUE_DEPTH_MAX} deep");
+        Failure::new(Category::LimitError, "VALUE_TOO_DEEP", message).never_retried()
+    })
 }
 
 /// The block that a scope runs through.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::data::{Locals, Missing};
 use super::decide::Decider;
 use super::inputs::Stop;
-use super::state::Scope;
+use super::open::Scope;
 use super::{Activity, Event, Message, RunError, ScopeNo, StepNo, Then};
 use crate::error::{Category, Failure};
 use crate::ids::{StepId, Visit};

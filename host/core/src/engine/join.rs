@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::decide::Decider;
 use super::inputs::{Question, Stop};
-use super::state::{BranchEnd, Items, Progress, Scope, Sections, Step};
+use super::open::{BranchEnd, Items, Progress, Scope, Sections, Step};
 use super::{Activity, Event, RunError, ScopeNo, ScopeRole, StepNo, error_value};
 use crate::error::{Category, Failure};
 use crate::json::{Json, Payload};
@@ -169,12 +169,16 @@ impl Decider<'_> {
             let failure = self.join_too_large(size);
             return self.fail(step, state, &failure);
         }
+        if let Some(failure) = super::decide::too_deep("the joined result", &json) {
+            return self.fail(step, state, &failure);
+        }
         let payload = self.payload(json);
         self.succeed(step, state, Some(payload));
     }
 
     fn join_too_large(&self, size: u64) -> Failure {
-        let message = format!("the results are {size} bytes, more than the {} that a run may hold", self.limits.run_bytes_max);
+        let message =
+            format!("the results are {size} bytes, more than the {} that a run may hold", self.limits.run_bytes_max);
         Failure::new(Category::LimitError, "RUN_DATA_TOO_LARGE", message).never_retried()
     }
 

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::decide::Decider;
 use super::inputs::Stop;
-use super::state::Step;
+use super::open::Step;
 use super::{Activity, ApprovalStatus, Event, Refusal, StepNo, Wake};
 use crate::error::{Category, Failure, RetryHint};
 use crate::json::Json;
@@ -97,7 +97,8 @@ impl<'a> Decider<'a> {
     ) -> Result<(), Stop> {
         let Suspension { state: kept, signals, wake_after_ms, approval } = suspension;
         if signals.is_empty() && wake_after_ms.is_none() && approval.is_none() {
-            let message = "the action suspended itself without anything that could wake it: a signal, a time or an approval";
+            let message =
+                "the action suspended itself without anything that could wake it: a signal, a time or an approval";
             let failure = Failure::new(Category::ActionError, "SUSPENDED_FOR_EVER", message).never_retried();
             return self.attempt_failed(step, state, failure, usage, warnings);
         }
@@ -109,6 +110,9 @@ impl<'a> Decider<'a> {
         let approval = match approval {
             None => None,
             Some(request) => {
+                if let Some(failure) = request.summary.as_ref().and_then(|s| super::decide::too_deep("the summary", s)) {
+                    return self.attempt_failed(step, state, failure, usage, warnings);
+                }
                 let own = request.deadline_ms.map(|ms| self.now().plus_ms(ms));
                 let deadline = own.into_iter().chain(step.deadline).min();
                 // Before the attempt's own deadline, the guest is woken to hear that nobody answered.
@@ -149,10 +153,12 @@ impl<'a> Decider<'a> {
         &mut self,
         step: &Arc<Step>,
         state: &State,
-        failure: Failure,
+        mut failure: Failure,
         usage: Usage,
         warnings: Vec<Failure>,
     ) -> Result<(), Stop> {
+        // What cannot be kept whole is not kept at all; the code and the message say what happened.
+        failure.details = failure.details.filter(|details| super::decide::too_deep("", details).is_none());
         match retry_after(step, state.retry.as_ref(), &failure) {
             Some(delay_ms) => {
                 let at = self.now().plus_ms(delay_ms);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::data::{Locals, Missing};
 use super::decide::Decider;
 use super::inputs::Stop;
-use super::state::Step;
+use super::open::Step;
 use super::{
     Activity, Actor, ApprovalStatus, ChildEnd, Event, NewSignal, Refusal, RunError, Signal, StepNo, TimerKey, Wake,
 };
@@ -26,13 +26,8 @@ impl Decider<'_> {
             return Err(Refusal::MailboxFull(self.limits.mailbox_max).into());
         }
         let payload = self.payload(signal.payload);
-        let signal = Signal {
-            id: signal.id,
-            name: signal.name,
-            correlation: signal.correlation,
-            payload,
-            actor: signal.actor,
-        };
+        let signal =
+            Signal { id: signal.id, name: signal.name, correlation: signal.correlation, payload, actor: signal.actor };
         self.emit(Event::SignalReceived { signal: signal.clone() });
         let waiting: Vec<StepNo> = self.state.steps.keys().copied().collect();
         for step in waiting {
@@ -183,7 +178,9 @@ impl Decider<'_> {
             };
         }
         let failure = match end.error {
-            Some(error) => Failure { message: format!("child run {child}: {}", error.failure.message), ..error.failure },
+            Some(error) => {
+                Failure { message: format!("child run {child}: {}", error.failure.message), ..error.failure }
+            }
             None => Failure::new(Category::ActionError, "CHILD_CANCELLED", format!("child run {child} was cancelled")),
         };
         self.attempt_failed(&step, state, failure, Default::default(), Vec::new())

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::state::{OpenApproval, RunState, Step};
+use super::open::Step;
+use super::state::{OpenApproval, RunState};
 use super::{Activity, ApprovalStatus, ScopeNo, ScopeRole};
 use crate::error::Failure;
 use crate::ids::ApprovalId;

@@ -143,7 +143,14 @@ pub struct ChildEnd {
 #[allow(missing_docs, reason = "the fields are those of the stimuli")]
 pub enum Message {
     /// Start a child. Its id is in the outbox row.
-    StartChild { parent: RunId, step: StepNo, depth: u32, workflow: Arc<str>, version: Option<Arc<str>>, input: crate::json::Payload },
+    StartChild {
+        parent: RunId,
+        step: StepNo,
+        depth: u32,
+        workflow: Arc<str>,
+        version: Option<Arc<str>>,
+        input: crate::json::Payload,
+    },
     /// The child is no longer wanted.
     CancelChild { reason: String },
     /// The child ended.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Longest path in segments: deeper data is no longer something a person refers to by hand.
-const SEGMENTS_MAX: usize = 64;
+const SEGMENTS_MAX: usize = 32;
 
 /// Where something is in the data of a scope. A leading `ctx.` means the root and is not part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -81,7 +81,7 @@ impl Path {
             }
             first = false;
             if segments.len() > SEGMENTS_MAX {
-                return Err(fail("it has more than 64 parts"));
+                return Err(fail("it has more than 32 parts"));
             }
         }
         if segments.first() == Some(&Segment::Key("ctx".into())) {
@@ -157,11 +157,7 @@ pub(crate) fn descend<'a>(mut value: &'a Value, segments: &[Segment]) -> Option<
 
 /// The place in a list of that length; negative counts from the end.
 pub(crate) fn position(index: i64, len: usize) -> Option<usize> {
-    if index < 0 {
-        len.checked_sub(usize::try_from(index.unsigned_abs()).ok()?)
-    } else {
-        usize::try_from(index).ok()
-    }
+    if index < 0 { len.checked_sub(usize::try_from(index.unsigned_abs()).ok()?) } else { usize::try_from(index).ok() }
 }
 
 impl fmt::Display for Path {
@@ -223,7 +219,9 @@ mod tests {
     #[test]
     fn descending_follows_keys_and_indices() {
         let value = serde_json::json!({"a": [{"b": 1}, {"b": 2}], "n": {"7": "x"}});
-        for (text, found) in [("a[0].b", Some("1")), ("a[-1].b", Some("2")), ("a[2]", None), ("a.b", None), ("n.7", Some("\"x\""))] {
+        for (text, found) in
+            [("a[0].b", Some("1")), ("a[-1].b", Some("2")), ("a[2]", None), ("a.b", None), ("n.7", Some("\"x\""))]
+        {
             let path = Path::parse(text).expect(text);
             assert_eq!(descend(&value, path.segments()).map(ToString::to_string).as_deref(), found, "{text}");
         }

@@ -117,7 +117,9 @@ impl Template {
                 }
                 Ok(Value::Object(map))
             }
-            Self::List(items) => items.iter().map(|item| item.render(resolve)).collect::<Result<_, _>>().map(Value::Array),
+            Self::List(items) => {
+                items.iter().map(|item| item.render(resolve)).collect::<Result<_, _>>().map(Value::Array)
+            }
         }
     }
 }
@@ -195,7 +197,9 @@ mod tests {
         Template::parse(template)
             .expect("parses")
             .render(&mut |piece| match piece {
-                Piece::Path(path) => super::super::path::descend(&data, path.segments()).cloned().ok_or("nothing there"),
+                Piece::Path(path) => {
+                    super::super::path::descend(&data, path.segments()).cloned().ok_or("nothing there")
+                }
                 Piece::Expression(source) => Ok(json!(format!("<{source}>"))),
             })
             .unwrap_or_else(|e| json!({ "error": e }))

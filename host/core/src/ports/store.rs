@@ -526,7 +526,13 @@ pub trait Store: Send + Sync {
     /// The run made with that idempotency key, and the hash of its request.
     async fn run_by_key(&self, key: &str) -> Result<Option<(RunId, String)>, StoreError>;
     /// Runs, newest first.
-    async fn runs(&self, tenant: &str, environment: Option<&str>, filter: &RunFilter, page: &PageRequest) -> Result<Page<RunRow>, StoreError>;
+    async fn runs(
+        &self,
+        tenant: &str,
+        environment: Option<&str>,
+        filter: &RunFilter,
+        page: &PageRequest,
+    ) -> Result<Page<RunRow>, StoreError>;
     /// A run's steps, in the order of entering.
     async fn steps(&self, run: &RunId, page: &PageRequest) -> Result<Page<StepRow>, StoreError>;
     /// One step.
@@ -536,7 +542,13 @@ pub trait Store: Send + Sync {
     /// Single events of a run by number.
     async fn events_at(&self, run: &RunId, seqs: &[u64]) -> Result<BTreeMap<u64, EventRow>, StoreError>;
     /// Approvals, newest first.
-    async fn approvals(&self, tenant: &str, environment: Option<&str>, filter: &ApprovalFilter, page: &PageRequest) -> Result<Page<ApprovalRow>, StoreError>;
+    async fn approvals(
+        &self,
+        tenant: &str,
+        environment: Option<&str>,
+        filter: &ApprovalFilter,
+        page: &PageRequest,
+    ) -> Result<Page<ApprovalRow>, StoreError>;
     /// One approval.
     async fn approval(&self, id: &ApprovalId) -> Result<Option<ApprovalRow>, StoreError>;
 
@@ -547,7 +559,12 @@ pub trait Store: Send + Sync {
     /// A workflow.
     async fn definition(&self, realm: &Realm, id: &str) -> Result<Option<DefinitionRow>, StoreError>;
     /// Workflows with their versions in force, by id.
-    async fn definitions(&self, realm: &Realm, filter: &DefinitionFilter, page: &PageRequest) -> Result<Page<(DefinitionRow, VersionRow)>, StoreError>;
+    async fn definitions(
+        &self,
+        realm: &Realm,
+        filter: &DefinitionFilter,
+        page: &PageRequest,
+    ) -> Result<Page<(DefinitionRow, VersionRow)>, StoreError>;
     /// A revision: the one in force, or by label, or by number.
     async fn version(&self, realm: &Realm, id: &str, version: Option<&str>) -> Result<Option<VersionRow>, StoreError>;
     /// A revision by its digest.
@@ -555,7 +572,14 @@ pub trait Store: Send + Sync {
     /// All revisions, newest first.
     async fn versions(&self, realm: &Realm, id: &str, page: &PageRequest) -> Result<Page<VersionRow>, StoreError>;
     /// Enables, disables, pauses or unpauses; `None` leaves a switch as it is. `false` if there is no such workflow.
-    async fn set_definition(&self, realm: &Realm, id: &str, enabled: Option<bool>, paused: Option<bool>, at: Timestamp) -> Result<bool, StoreError>;
+    async fn set_definition(
+        &self,
+        realm: &Realm,
+        id: &str,
+        enabled: Option<bool>,
+        paused: Option<bool>,
+        at: Timestamp,
+    ) -> Result<bool, StoreError>;
     /// Deletes a workflow and its versions. `Conflict` while it has runs; `false` if there is none.
     async fn delete_definition(&self, realm: &Realm, id: &str) -> Result<bool, StoreError>;
     /// Numbers about its runs; `since` begins the 30 days.
@@ -577,7 +601,12 @@ pub trait Store: Send + Sync {
     /// Stores lines that guests wrote.
     async fn append_logs(&self, lines: &[HostLogLine]) -> Result<(), StoreError>;
     /// A run's lines, oldest first, of one step if given.
-    async fn logs(&self, run: &RunId, step: Option<&StepId>, page: &PageRequest) -> Result<Page<HostLogLine>, StoreError>;
+    async fn logs(
+        &self,
+        run: &RunId,
+        step: Option<&StepId>,
+        page: &PageRequest,
+    ) -> Result<Page<HostLogLine>, StoreError>;
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;

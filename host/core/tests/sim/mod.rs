@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use caisson_core::definition::{self, Format};
 use caisson_core::engine::{
-    self, Actor, Activity, ChildEnd, Creation, Decision, Event, Inputs, Limits, Message, NewSignal, ParentStep,
+    self, Activity, Actor, ChildEnd, Creation, Decision, Event, Inputs, Limits, Message, NewSignal, ParentStep,
     PinnedAction, Question, Recorded, RunState, Step, StepNo, Stimulus, Stop, TimerKey, Wake,
 };
 use caisson_core::error::{Category, Failure, RetryHint};
@@ -15,7 +15,7 @@ use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::json::{Blob, Json, Payload};
 use caisson_core::model::Definition;
 use caisson_core::ports::{
-    ApprovalRequest, Entry, Evaluation, ItemRow, Outcome, OutboxRow, PluginRef, Suspension, Usage,
+    ApprovalRequest, Entry, Evaluation, ItemRow, OutboxRow, Outcome, PluginRef, Suspension, Usage,
 };
 use caisson_core::status::{RunStatus, StepStatus};
 use caisson_core::time::Timestamp;
@@ -251,7 +251,10 @@ impl World {
             let choices = self.possible();
             if choices.is_empty() {
                 let Some((run, key, due)) = self.next_timer() else {
-                    panic!("nothing can happen, yet the run is {}: {:#?}", self.runs[id].state.status, self.runs[id].state)
+                    panic!(
+                        "nothing can happen, yet the run is {}: {:#?}",
+                        self.runs[id].state.status, self.runs[id].state
+                    )
                 };
                 self.now = self.now.max(due);
                 self.submit(&run, Stimulus::Timer { key }).expect("a timer that is due fires");
@@ -283,7 +286,8 @@ impl World {
         let result = self.act(&step);
         let entry = Entry { result, usage: Usage { cpu_us: 1, ..Usage::default() }, warnings: Vec::new() };
         let (attempt, claim) = (step.attempt, step.claim);
-        self.submit(id, Stimulus::Result { step: number, attempt, claim, entry }).expect("a held step takes its result");
+        self.submit(id, Stimulus::Result { step: number, attempt, claim, entry })
+            .expect("a held step takes its result");
     }
 
     fn act(&mut self, step: &Step) -> Result<Outcome, Failure> {

@@ -1,5 +1,10 @@
 //! Adapters in memory around a real service: a queue, actions that are plain functions, a store that can be told to fail.
-#![allow(dead_code, clippy::unwrap_used, missing_docs, reason = "each test file uses its part, and a failed unwrap is a failed test")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "each test file uses its part, and a failed unwrap is a failed test"
+)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
