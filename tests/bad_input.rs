@@ -25,7 +25,9 @@ async fn broken_definitions_are_refused_with_line_and_column_and_store_nothing()
     let bomb = {
         let mut text = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
         for (this, last) in ('b'..='k').zip('a'..) {
-            text.push_str(&format!("{this}: &{this} [*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last}]\n"));
+            text.push_str(&format!(
+                "{this}: &{this} [*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last}]\n"
+            ));
         }
         text
     };
@@ -38,7 +40,10 @@ async fn broken_definitions_are_refused_with_line_and_column_and_store_nothing()
         ("an unknown target", b"id: x\nstates: [{name: a, type: inject, data: 1, next: b}]".to_vec()),
         ("an unknown type", b"id: x\nstates: [{name: a, type: injekt, data: 1, end: true}]".to_vec()),
         ("an unknown field", b"id: x\nstates: [{name: a, type: inject, data: 1, edn: true}]".to_vec()),
-        ("a field that is not built", b"id: x\ntriggers: []\nstates: [{name: a, type: inject, data: 1, end: true}]".to_vec()),
+        (
+            "a field that is not built",
+            b"id: x\ntriggers: []\nstates: [{name: a, type: inject, data: 1, end: true}]".to_vec(),
+        ),
         ("no states", b"id: x\nstates: []".to_vec()),
     ] {
         let (status, body) = raw(&host, "/workflows", "application/yaml", body).await;
@@ -86,13 +91,19 @@ async fn requests_that_make_no_sense_are_answered_with_a_code() {
 async fn a_body_of_100_mb_is_refused_before_it_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::new(dir.path()).await;
-    let answer = host.request(Method::POST, "/workflows").header("content-length", 100 << 20).body(vec![b'x'; 100 << 20]).send().await;
+    let answer = host
+        .request(Method::POST, "/workflows")
+        .header("content-length", 100 << 20)
+        .body(vec![b'x'; 100 << 20])
+        .send()
+        .await;
     // The host may close the connection while we still send: that is a refusal too.
     if let Ok(answer) = answer {
         assert_eq!(answer.status(), 413);
     }
     let rss = std::fs::read_to_string(format!("/proc/{}/status", host.pid())).unwrap();
-    let peak: u64 = rss.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+    let peak: u64 =
+        rss.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB").parse().unwrap();
     println!("peak memory {} MB", peak >> 10);
     host.get("/workflows").await;
 }
@@ -137,7 +148,8 @@ async fn a_second_process_on_the_same_data_is_refused_and_harms_nothing() {
 async fn a_full_store_says_so_and_goes_on_when_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let host = Setup::new(dir.path()).arg("--max-store-mib", "2").start().await;
-    host.save("id: big\nstates: [{name: a, type: operation, action: core.echo, input: {pad: '{{ pad }}'}, end: true}]").await;
+    host.save("id: big\nstates: [{name: a, type: operation, action: core.echo, input: {pad: '{{ pad }}'}, end: true}]")
+        .await;
     let mut refused = None;
     for at in 0..200 {
         let body = json!({"workflowId": "big", "input": {"pad": format!("{at}{}", "x".repeat(100_000))}});

@@ -19,9 +19,17 @@ fn up_runs_the_demonstration_to_its_end_and_says_where_to_look_next() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    for words in
-        ["scripted model", "inject_defaults", "check_pods", "check_errors", "decide", "request_approval", "mitigate", "notify", "COMPLETED"]
-    {
+    for words in [
+        "scripted model",
+        "inject_defaults",
+        "check_pods",
+        "check_errors",
+        "decide",
+        "request_approval",
+        "mitigate",
+        "notify",
+        "COMPLETED",
+    ] {
         assert!(said.contains(words), "nothing about '{words}' in:\n{said}");
     }
     assert!(said.contains("demo-approver decides"), "the approver does not say who it is:\n{said}");

@@ -10,7 +10,11 @@ fn workflow(id: &str, expression: &str) -> String {
 }
 
 async fn evaluate(host: &Host, id: &str, expression: &str) -> Value {
-    host.run_yaml(&workflow(id, expression), json!({"n": 5, "o": {"k": [1, 2], "a b": true}, "big": 9_007_199_254_740_993_i64})).await
+    host.run_yaml(
+        &workflow(id, expression),
+        json!({"n": 5, "o": {"k": [1, 2], "a b": true}, "big": 9_007_199_254_740_993_i64}),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -33,11 +37,12 @@ async fn hostile_expressions_fail_their_step_and_nothing_else() {
         let run = evaluate(&host, name, attack).await;
         assert_eq!(run["status"], "FAILED", "{name}");
         let error = &run["error"];
-        assert!(
-            matches!(error["category"].as_str(), Some("ExpressionError" | "LimitError")),
-            "{name}: {error}"
+        assert!(matches!(error["category"].as_str(), Some("ExpressionError" | "LimitError")), "{name}: {error}");
+        println!(
+            "{name:12} {} {}",
+            error["code"],
+            error["message"].as_str().unwrap_or_default().chars().take(100).collect::<String>()
         );
-        println!("{name:12} {} {}", error["code"], error["message"].as_str().unwrap_or_default().chars().take(100).collect::<String>());
         let after = format!("after-{name}");
         assert_eq!(evaluate(&host, &after, "n + 1").await["output"], json!(6), "{after}");
     }

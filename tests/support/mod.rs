@@ -1,5 +1,10 @@
 //! The real binary as a child process, spoken to over HTTP as any client would.
-#![allow(dead_code, missing_docs, clippy::unwrap_used, reason = "each test file uses its part, and a failed unwrap is a failed test")]
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "each test file uses its part, and a failed unwrap is a failed test"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -78,7 +83,8 @@ impl Setup {
     }
 
     pub async fn start(&self) -> Host {
-        let mut child = self.command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            self.command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = loop {
             let line = lines.next().expect("the host ended before it listened").unwrap();
@@ -93,7 +99,11 @@ impl Setup {
         let http = Client::builder().no_proxy().build().unwrap();
         let host = Host { url, key, data: self.data.clone(), child, http };
         host.until("it is ready", async || {
-            host.http.get(format!("{}/readyz", host.url)).send().await.is_ok_and(|answer| answer.status() == StatusCode::OK)
+            host.http
+                .get(format!("{}/readyz", host.url))
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status() == StatusCode::OK)
         })
         .await;
         host

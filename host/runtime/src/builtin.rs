@@ -12,6 +12,11 @@ pub(crate) struct BuiltIn {
 /// The one whose actions the evaluator calls.
 pub(crate) const EVALUATE: &str = "script.evaluate";
 
+/// What the built-in plugins are, without starting or compiling anything.
+pub fn built_in_packages() -> Vec<crate::PackageInfo> {
+    ALL.iter().filter_map(|one| crate::inspect(one.bytes).ok()).collect()
+}
+
 macro_rules! component {
     ($name:literal) => {
         include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".wasm"))

@@ -38,6 +38,7 @@ mod threads;
 mod trap;
 mod wizen;
 
+pub use builtin::built_in_packages;
 pub use config::{GrantError, Grants, RuntimeConfig, SLOTS_DEFAULT};
 pub use engine::Allocation;
 pub use evaluator::{EVALUATION_CPU_MS, EVALUATION_MEMORY_BYTES, SOURCE_BYTES_MAX, StarlarkEvaluator};

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 
 /// Tight enough for quick tests.
 fn limits() -> Limits {
-    Limits { cpu_ms: 300, memory_bytes: 32 << 20, ..Limits::default() }
+    Limits { cpu_ms: 1_000, memory_bytes: 32 << 20, ..Limits::default() }
 }
 
 /// The hostile plugin, built as the built-in ones are.
@@ -212,7 +212,7 @@ async fn the_steps_own_time_is_a_timeout_and_no_limit() {
 #[tokio::test]
 async fn innocents_run_beside_attackers() {
     let runtime = runtime().await;
-    let attackers: Vec<_> = (0..8)
+    let attackers: Vec<_> = (0..4)
         .map(|_| tokio::spawn(async move { runtime.run(invocation(runtime, "hostile.spin", &Value::Null)).await }))
         .collect();
     for number in 0..200 {

@@ -32,7 +32,7 @@ use crate::serve;
 const STEPS_DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Uses of keys are stored so often: they are kept to the minute.
-const KEY_USES_FLUSH: Duration = Duration::from_secs(60);
+const KEY_USES_FLUSH: Duration = Duration::from_mins(1);
 
 /// Who registers the workflows of environment directories.
 const FILES_ACTOR: &str = "system:files";

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 
-use crate::client::{Client, DEFAULT_SERVER, is_loopback};
+use crate::client::{self, Client, DEFAULT_SERVER, is_loopback};
 
 /// The data directory when none is named.
 const DATA_DIR: &str = "./.caisson";
@@ -44,7 +44,7 @@ pub struct Cli {
 /// Which host, and how its answers are shown.
 #[derive(Clone, Debug, Args)]
 pub struct Connection {
-    /// The host's address [default: http://127.0.0.1:7070].
+    /// The host's address [default: port 7070 of this machine].
     #[arg(long, global = true, env = "CAISSON_SERVER", value_name = "URL")]
     server: Option<String>,
     /// The API key [default: of a host on this machine, the one in ./.caisson/admin.key].
@@ -100,6 +100,20 @@ impl From<Outcome> for ExitCode {
             Outcome::Failed => Self::FAILURE,
         }
     }
+}
+
+/// What was said on the command line is wrong, although it could be parsed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(String);
+
+/// How a failed command ends.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    /// As clap ends.
+    const USAGE: u8 = 2;
+    let usage =
+        error.is::<Usage>() || matches!(error.downcast_ref(), Some(client::Error::Address(_) | client::Error::Key));
+    if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 
 /// Does what was asked.

@@ -36,7 +36,10 @@ pub fn environment() -> Environment {
         ],
         plugins: Vec::new(),
         models: None,
-        scripts: vec![(PROVIDER.to_owned(), Source { path: Path::new("demo/answers.json").into(), bytes: ANSWERS.into() })],
+        scripts: vec![(
+            PROVIDER.to_owned(),
+            Source { path: Path::new("demo/answers.json").into(), bytes: ANSWERS.into() },
+        )],
         dir: None,
     }
 }

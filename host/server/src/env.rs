@@ -136,9 +136,9 @@ fn folders(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
 fn add(environment: &mut Environment, dir: &Path, problems: &mut Vec<Problem>) {
     let workflows = files(&dir.join("workflows"), is_workflow, problems);
     environment.workflows.extend(texts(workflows, problems));
-    let agents = files(&dir.join("agents"), |name| name.ends_with(".prompt"), problems);
+    let agents = files(&dir.join("agents"), |name| has_end(name, "prompt"), problems);
     environment.agents.extend(texts(agents, problems));
-    environment.plugins.extend(files(&dir.join("plugins"), |name| name.ends_with(".wasm"), problems));
+    environment.plugins.extend(files(&dir.join("plugins"), |name| has_end(name, "wasm"), problems));
     let models = dir.join("models.toml");
     if models.is_file() {
         environment.models = texts(vec![models], problems).pop();
@@ -149,6 +149,10 @@ fn add(environment: &mut Environment, dir: &Path, problems: &mut Vec<Problem>) {
 /// Whether a file's name says that it is a definition.
 pub fn is_workflow(name: &str) -> bool {
     [".workflow.yaml", ".workflow.yml", ".workflow.json"].iter().any(|end| name.ends_with(end))
+}
+
+fn has_end(name: &str, end: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == end)
 }
 
 fn files(dir: &Path, wanted: impl Fn(&str) -> bool, problems: &mut Vec<Problem>) -> Vec<PathBuf> {

@@ -54,13 +54,7 @@ pub enum Error {
 }
 
 /// Makes a key.
-pub fn make(
-    actor: &str,
-    role: Role,
-    teams: Vec<String>,
-    tenant: Arc<str>,
-    at: Timestamp,
-) -> Result<Made, Error> {
+pub fn make(actor: &str, role: Role, teams: Vec<String>, tenant: Arc<str>, at: Timestamp) -> Result<Made, Error> {
     let key = random_key()?;
     let row = row(&key, actor, role, teams, tenant, at);
     Ok(Made { key, row })

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use cli::{Cli, Outcome};
+use cli::Cli;
 
 /// The variable that says what is logged, as `info,caisson=debug`.
 const LOG_VARIABLE: &str = "CAISSON_LOG";
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Ok(outcome) => outcome.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
-            Outcome::Failed.into()
+            cli::exit_code(&error)
         }
     }
 }

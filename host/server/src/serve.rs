@@ -45,11 +45,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
 
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_READ_TIME_MAX)
-        .max_buf_size(HEAD_BYTES_MAX);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_READ_TIME_MAX).max_buf_size(HEAD_BYTES_MAX);
     builder
 }
 

@@ -148,29 +148,28 @@ pub(crate) fn texts<'a>(list: impl IntoIterator<Item = &'a str>) -> String {
     rows.finish()
 }
 
+/// Adds a JSON string.
 fn push_text(out: &mut String, text: &str) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let escaped = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    out.reserve(text.len() + 2);
     out.push('"');
-    let mut plain = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
+    let mut rest = text;
+    while let Some(at) = rest.as_bytes().iter().position(escaped) {
+        let byte = rest.as_bytes()[at];
+        out.push_str(&rest[..at]);
+        if byte < 0x20 {
+            out.push_str("\\u00");
+            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            out.push(char::from(DIGITS[usize::from(byte & 15)]));
+        } else {
+            out.push('\\');
+            out.push(char::from(byte));
         }
-        // Only ASCII is escaped, so `at` is a boundary.
-        out.push_str(&text[plain..at]);
-        plain = at + 1;
-        match byte {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            other => {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
-                out.push_str("\\u00");
-                out.push(char::from(DIGITS[usize::from(other >> 4)]));
-                out.push(char::from(DIGITS[usize::from(other & 15)]));
-            }
-        }
+        // Only ASCII is escaped, so the next byte begins a character.
+        rest = &rest[at + 1..];
     }
-    out.push_str(&text[plain..]);
+    out.push_str(rest);
     out.push('"');
 }
 

@@ -1,5 +1,7 @@
 //! The built-in plugin `core`: small actions, for workflows, tests and benchmarks.
 
+#![expect(clippy::unnecessary_wraps, clippy::needless_pass_by_value, reason = "actions have one form")]
+
 use caisson_sdk::{Category, Context, Failure, Outcome, RawJson, Retry, Suspend, Wake};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

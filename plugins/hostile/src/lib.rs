@@ -1,5 +1,7 @@
 //! A plugin that misbehaves in every way we know. The runtime's tests build it; nothing ships it.
 
+#![expect(clippy::unnecessary_wraps, clippy::needless_pass_by_value, reason = "actions have one form")]
+
 use std::hint::black_box;
 use std::time::{SystemTime, UNIX_EPOCH};
 

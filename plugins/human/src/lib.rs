@@ -17,14 +17,14 @@ struct Ask {
 }
 
 #[derive(Serialize)]
-struct Approved {
+struct Decided {
     decision: &'static str,
     approved: bool,
     actor: Option<String>,
     comment: Option<String>,
 }
 
-fn approval(context: &Context, ask: Ask) -> Result<Outcome<Approved>, Failure> {
+fn approval(context: &Context, ask: Ask) -> Result<Outcome<Decided>, Failure> {
     match context.resumed() {
         Some(Wake::Approval { verdict, actor, comment }) => {
             decided(*verdict, actor.clone(), comment.clone()).map(Outcome::Done)
@@ -48,9 +48,9 @@ fn request(ask: Ask) -> Approval {
     Approval { message: ask.message, summary, approvers: ask.approvers, deadline_ms }
 }
 
-fn decided(verdict: Verdict, actor: Option<String>, comment: Option<String>) -> Result<Approved, Failure> {
+fn decided(verdict: Verdict, actor: Option<String>, comment: Option<String>) -> Result<Decided, Failure> {
     let failure = match verdict {
-        Verdict::Approved => return Ok(Approved { decision: "approved", approved: true, actor, comment }),
+        Verdict::Approved => return Ok(Decided { decision: "approved", approved: true, actor, comment }),
         Verdict::Rejected => {
             let who = actor.as_deref().unwrap_or("somebody");
             let why = comment.as_deref().filter(|comment| !comment.is_empty());

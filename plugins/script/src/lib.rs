@@ -79,6 +79,7 @@ struct Evaluate {
     bindings: Map<String, Value>,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "actions have one form")]
 fn evaluate(_: &Context, input: Evaluate) -> Result<RawJson, Failure> {
     execute(&input.source, &input.bindings, Entry::Expression)
 }

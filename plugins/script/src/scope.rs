@@ -11,7 +11,6 @@ use crate::record::Record;
 
 /// `dict`, which also takes a record.
 #[starlark_module]
-#[expect(clippy::unnecessary_wraps, reason = "the macro's form")]
 pub fn names(builder: &mut GlobalsBuilder) {
     /// A dict of a dict, of a record, of pairs, or of named arguments.
     #[starlark(speculative_exec_safe)]

@@ -24,11 +24,7 @@ const TEXT_BYTES_MAX: usize = 1024;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(pause))
-        .routes(routes!(resume))
-        .routes(routes!(cancel))
-        .routes(routes!(signal))
+    OpenApiRouter::new().routes(routes!(pause)).routes(routes!(resume)).routes(routes!(cancel)).routes(routes!(signal))
 }
 
 /// Nothing.

@@ -110,7 +110,8 @@ async fn create(
         check_name("team", team)?;
     }
     let tenant = tenant_of(&caller, body.tenant)?;
-    let made = keys::make(&body.actor, role, body.teams, tenant, api.now()).map_err(|e| ApiError::internal(e.to_string()))?;
+    let made =
+        keys::make(&body.actor, role, body.teams, tenant, api.now()).map_err(|e| ApiError::internal(e.to_string()))?;
     api.store().add_key(&made.row).await?;
     Ok((StatusCode::CREATED, JsonBody(CreatedAnswer { api_key: show(&made.row), key: made.key })))
 }

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::auth::{Approver, Caller, Viewer};
 use super::error::ApiError;
-use super::extract::{MaybeBody, Params, Fields};
+use super::extract::{Fields, MaybeBody, Params};
 use super::paging::page;
 use super::runs::{self, one_of};
 use super::values::Values;
@@ -25,11 +25,7 @@ const COMMENT_BYTES_MAX: usize = 16 << 10;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(inbox))
-        .routes(routes!(of_run))
-        .routes(routes!(approve))
-        .routes(routes!(reject))
+    OpenApiRouter::new().routes(routes!(inbox)).routes(routes!(of_run)).routes(routes!(approve)).routes(routes!(reject))
 }
 
 /// An approval under its name.
@@ -60,7 +56,7 @@ pub struct DecisionBody {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ListQuery {
-    /// PENDING, APPROVED, REJECTED, TIMED_OUT or CANCELLED.
+    /// PENDING, APPROVED, REJECTED, `TIMED_OUT` or CANCELLED.
     status: Option<String>,
     /// Of this environment; of all when absent.
     environment: Option<String>,

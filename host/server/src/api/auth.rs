@@ -21,11 +21,14 @@ use super::error::ApiError;
 /// The environment that is meant when none is named.
 pub const DEFAULT_ENVIRONMENT: &str = "default";
 
+/// The longest name of an environment: it is part of every index.
+const ENVIRONMENT_BYTES_MAX: usize = 100;
+
 /// Cached keys at most. Each is a few hundred bytes; a host with more keys asks the store for the rest.
 const CACHE_KEYS_MAX: usize = 10_000;
 
 /// A cached key is asked for again after this, so that a key revoked by another host ends within a minute.
-const CACHE_TIME_MAX: Duration = Duration::from_secs(60);
+const CACHE_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// The longest text that can be a key: ours have 47 characters, and nobody's hash is worth a megabyte.
 const KEY_BYTES_MAX: usize = 256;
@@ -94,8 +97,15 @@ pub struct Caller {
 
 impl Caller {
     /// The realm of an environment, the default one when none is named.
-    pub fn realm(&self, environment: Option<&str>) -> Realm {
-        Realm::new(self.tenant.clone(), environment.unwrap_or(DEFAULT_ENVIRONMENT))
+    pub fn realm(&self, environment: Option<&str>) -> Result<Realm, ApiError> {
+        let name = environment.unwrap_or(DEFAULT_ENVIRONMENT);
+        if name.is_empty() || name.len() > ENVIRONMENT_BYTES_MAX || name.chars().any(char::is_control) {
+            return Err(ApiError::malformed(
+                "MALFORMED_ENVIRONMENT",
+                format!("an environment's name has 1 to {ENVIRONMENT_BYTES_MAX} bytes and no control characters"),
+            ));
+        }
+        Ok(Realm::new(self.tenant.clone(), name))
     }
 
     /// The actor as approvals know one.
@@ -160,9 +170,8 @@ impl Keys {
 
     /// Whose request it is, from `Authorization: Bearer KEY` or `x-api-key`.
     async fn authenticate(&self, parts: &Parts) -> Result<Caller, ApiError> {
-        let key = presented(parts).ok_or_else(|| {
-            unauthenticated("no API key; send it as 'Authorization: Bearer KEY' or in 'x-api-key'")
-        })?;
+        let key = presented(parts)
+            .ok_or_else(|| unauthenticated("no API key; send it as 'Authorization: Bearer KEY' or in 'x-api-key'"))?;
         if key.len() > KEY_BYTES_MAX {
             return Err(unauthenticated("API key is not known"));
         }

@@ -101,11 +101,7 @@ fn calls_others(definition: &Definition) -> bool {
     definition.states.iter().any(|state| matches!(state.kind, StateKind::Call(_)))
 }
 
-async fn known_workflows(
-    api: &Api,
-    realm: &Realm,
-    definition: &Definition,
-) -> Result<Option<Vec<String>>, ApiError> {
+async fn known_workflows(api: &Api, realm: &Realm, definition: &Definition) -> Result<Option<Vec<String>>, ApiError> {
     // A workflow may call itself.
     let mut known = vec![definition.id.to_string()];
     let mut page = PageRequest { limit: LIMIT_MAX, cursor: None };

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use super::AppState;
 use super::auth::Viewer;
 use super::error::ApiError;
-use super::extract::{Params, Fields};
+use super::extract::{Fields, Params};
 use super::paging::page;
 use super::runs;
 use super::wire::{Any, Event};

@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path as AxumPath, Query as AxumQuery, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use caisson_core::json::depth;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
@@ -19,7 +20,7 @@ pub const BODY_BYTES_MAX: usize = 2 << 20;
 /// How long a body may take to arrive: 2 MiB in that time is a slow modem's speed, and more patience feeds slowloris.
 const BODY_READ_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// How deep the JSON of a body may nest. Below serde_json's own limit of 128, because what comes in is nested a few levels deeper when
+/// How deep the JSON of a body may nest. Below `serde_json`'s own limit of 128, because what comes in is nested a few levels deeper when
 /// it becomes part of a context or of an answer.
 pub const JSON_DEPTH_MAX: usize = 100;
 
@@ -168,11 +169,8 @@ pub fn parse_json(bytes: &[u8]) -> Result<(&str, Value), ApiError> {
             .with_details(&json!({"line": error.line(), "column": error.column()}))
     })?;
     if depth(text) > JSON_DEPTH_MAX {
-        return Err(ApiError::malformed(
-            "MALFORMED_JSON",
-            format!("body nests deeper than {JSON_DEPTH_MAX} levels"),
-        )
-        .with_details(&json!({"limitDepth": JSON_DEPTH_MAX})));
+        return Err(ApiError::malformed("MALFORMED_JSON", format!("body nests deeper than {JSON_DEPTH_MAX} levels"))
+            .with_details(&json!({"limitDepth": JSON_DEPTH_MAX})));
     }
     Ok((text, value))
 }
@@ -183,33 +181,6 @@ pub fn utf8(bytes: &[u8]) -> Result<&str, ApiError> {
         ApiError::malformed("MALFORMED_UTF8", format!("body is not UTF-8: byte {} is wrong", error.valid_up_to()))
             .with_details(&json!({"offset": error.valid_up_to()}))
     })
-}
-
-/// How deep a valid JSON text nests.
-fn depth(text: &str) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0_usize);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in text.bytes() {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'[' | b'{' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 fn unknown_field(code: &'static str, what: &str, name: &str, known: &[&str]) -> ApiError {

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::auth::Viewer;
 use super::error::ApiError;
-use super::extract::{Params, Fields};
+use super::extract::{Fields, Params};
 use super::paging::page;
 use super::runs::{self, one_of};
 use super::wire::{Any, LogLine};

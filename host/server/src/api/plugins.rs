@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use super::AppState;
 use super::auth::Viewer;
 use super::error::ApiError;
-use super::extract::{Params, Fields};
+use super::extract::{Fields, Params};
 use super::wire::Plugin;
 use super::workflows::EnvironmentQuery;
 
@@ -45,7 +45,7 @@ async fn list(
     State(api): State<AppState>,
     Fields(query): Fields<EnvironmentQuery>,
 ) -> Result<JsonBody<PluginList>, ApiError> {
-    let plugins = api.catalog.plugins(&caller.realm(query.environment.as_deref()));
+    let plugins = api.catalog.plugins(&caller.realm(query.environment.as_deref())?);
     Ok(JsonBody(PluginList { plugins, next_cursor: None }))
 }
 
@@ -61,7 +61,7 @@ async fn get(
     Params(id): Params<String>,
     Fields(query): Fields<EnvironmentQuery>,
 ) -> Result<JsonBody<PluginAnswer>, ApiError> {
-    let plugins = api.catalog.plugins(&caller.realm(query.environment.as_deref()));
+    let plugins = api.catalog.plugins(&caller.realm(query.environment.as_deref())?);
     let plugin = plugins.into_iter().find(|plugin| plugin.id == id);
     plugin
         .map(|plugin| JsonBody(PluginAnswer { plugin }))
@@ -83,7 +83,7 @@ async fn get_version(
     Params((id, version)): Params<(String, String)>,
     Fields(query): Fields<EnvironmentQuery>,
 ) -> Result<JsonBody<PluginAnswer>, ApiError> {
-    let plugins = api.catalog.plugins(&caller.realm(query.environment.as_deref()));
+    let plugins = api.catalog.plugins(&caller.realm(query.environment.as_deref())?);
     let plugin = plugins.into_iter().find(|plugin| plugin.id == id && plugin.version == version);
     plugin
         .map(|plugin| JsonBody(PluginAnswer { plugin }))

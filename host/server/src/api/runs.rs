@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use super::auth::{Caller, Operator, Viewer};
 use super::error::ApiError;
-use super::extract::{Body, MaybeBody, Params, Fields, nearest};
+use super::extract::{Body, Fields, MaybeBody, Params, nearest};
 use super::paging::page;
 use super::values::Values;
 use super::wire::{Any, Counts, PinnedPlugin, Run, RunError, time};
@@ -157,10 +157,8 @@ async fn start(
     headers: HeaderMap,
     Body(body): Body<StartBody>,
 ) -> Result<Response, ApiError> {
-    let workflow = body
-        .workflow_id
-        .clone()
-        .ok_or_else(|| ApiError::malformed("MALFORMED_BODY", "body has no 'workflowId'"))?;
+    let workflow =
+        body.workflow_id.clone().ok_or_else(|| ApiError::malformed("MALFORMED_BODY", "body has no 'workflowId'"))?;
     start_run(&api, &caller, workflow, query, &headers, body).await
 }
 
@@ -201,7 +199,7 @@ async fn start_run(
             return Err(ApiError::invalid("NAME_TOO_LONG", format!("{field} is longer than {NAME_BYTES_MAX} bytes")));
         }
     }
-    let realm = caller.realm(body.environment.as_deref().or(query.environment.as_deref()));
+    let realm = caller.realm(body.environment.as_deref().or(query.environment.as_deref()))?;
     let input = body.input.map_or_else(|| Json::of(&serde_json::Map::new()), |Any(json)| json);
     let idempotency = idempotency_key(headers)?.map(|key| IdempotencyRow {
         key: Json::of(&[&*realm.tenant, &*realm.environment, key]).get().to_owned(),

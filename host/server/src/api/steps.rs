@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 
 use super::auth::Viewer;
 use super::error::ApiError;
-use super::extract::{Params, Fields};
+use super::extract::{Fields, Params};
 use super::logs::{self, LogList};
 use super::paging::{LIMIT_MAX, page};
 use super::values::Values;
@@ -244,11 +244,9 @@ fn input_of(activity: Activity) -> Option<Payload> {
     match activity {
         Activity::Operation { input, .. } | Activity::Call { input, .. } => Some(input),
         Activity::Foreach { items, .. } => Some(items),
-        Activity::Instant
-        | Activity::Parallel
-        | Activity::Try
-        | Activity::Wait { .. }
-        | Activity::Signal { .. } => None,
+        Activity::Instant | Activity::Parallel | Activity::Try | Activity::Wait { .. } | Activity::Signal { .. } => {
+            None
+        }
     }
 }
 

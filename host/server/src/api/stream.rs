@@ -29,7 +29,7 @@ use utoipa_axum::routes;
 
 use super::auth::Viewer;
 use super::error::ApiError;
-use super::extract::{Params, Fields};
+use super::extract::{Fields, Params};
 use super::logs::{level_name, show_fields};
 use super::values::Values;
 use super::wire::Any;
@@ -191,6 +191,15 @@ impl Follower {
 
     /// Takes what the store has; `None` if it cannot answer: the client comes back with its last number.
     async fn read(&mut self) -> Option<()> {
+        // What guests wrote before, or it would come after the end, which is never sent.
+        while let Ok(news) = self.news.try_recv() {
+            if let News::Line { run, step, line } = news
+                && run == self.row.id
+            {
+                let event = self.show_line(&step, line).await;
+                self.waiting.push_back(event);
+            }
+        }
         let stored = self.api.store().events(&self.row.id, self.after, BATCH_EVENTS).await;
         let events = stored.inspect_err(|error| tracing::warn!(%error, run = %self.row.id, "stream broke off")).ok()?;
         self.behind = events.len() >= BATCH_EVENTS as usize;
@@ -341,23 +350,22 @@ fn put_name(live: &mut Live, name: Option<StepName>) {
 
 /// The status and the output that an event brought about.
 fn outcome(event: &Event) -> (Option<String>, Option<Payload>) {
-    let running = || Some("RUNNING".to_owned());
     match event {
         Event::RunCreated { .. } => (Some(RunStatus::Pending.to_string()), None),
         Event::RunStatusChanged { status, output, .. } => (Some(status.to_string()), output.clone()),
-        Event::StepScheduled { .. } | Event::StepReady { .. } | Event::StepWoken { .. } | Event::StepLost { .. } => {
-            (Some("PENDING".to_owned()), None)
-        }
-        Event::StepStarted { .. } => (running(), None),
+        Event::StepScheduled { .. }
+        | Event::StepReady { .. }
+        | Event::StepWoken { .. }
+        | Event::StepLost { .. }
+        | Event::ApprovalRequested { .. } => (Some("PENDING".to_owned()), None),
+        Event::StepStarted { .. } | Event::ScopeOpened { .. } => (Some("RUNNING".to_owned()), None),
         Event::StepSuspended { approval, .. } => {
             let status = if approval.is_some() { "WAITING_APPROVAL" } else { "WAITING_SIGNAL" };
             (Some(status.to_owned()), None)
         }
         Event::StepRetrying { .. } => (Some("RETRYING".to_owned()), None),
         Event::StepCompleted { status, output, .. } => (Some(status.to_string()), output.clone()),
-        Event::ScopeOpened { .. } => (running(), None),
         Event::ScopeCompleted { status, result, .. } => (Some(status.to_string()), result.clone()),
-        Event::ApprovalRequested { .. } => (Some("PENDING".to_owned()), None),
         Event::ApprovalDecided { status, .. } => (Some(status.as_str().to_owned()), None),
         Event::RunPhaseChanged { .. } | Event::SignalReceived { .. } | Event::SignalConsumed { .. } => (None, None),
     }

@@ -7,10 +7,13 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use axum::routing::get;
 use caisson_core::error::{Category, Failure};
-use caisson_core::ids::Realm;
+use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::json::Json;
-use caisson_core::ports::{ActionInfo, ActionRunner, Entry, Evaluation, Evaluator, Invocation, Outcome, PluginRef, Usage};
+use caisson_core::ports::{
+    ActionInfo, ActionRunner, Entry, Evaluation, Evaluator, Invocation, LogLine, LogSink, Outcome, PluginRef, Usage,
+};
 use caisson_core::time::Timestamp;
 use caisson_orchestrator::memory::{ManualClock, MemoryStore};
 use caisson_orchestrator::{Live, Options, Ports, Service};
@@ -155,7 +158,8 @@ const ROUTES: &[(&str, &str, Option<Role>)] = {
 
 #[test]
 fn every_route_is_described_and_every_description_is_a_route() {
-    let known: BTreeSet<_> = ROUTES.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
+    let known: BTreeSet<_> =
+        ROUTES.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
     let document = description();
     assert_eq!(openapi::listed(&document).into_iter().collect::<BTreeSet<_>>(), known);
     // The only routes that no description could come with are those added by hand.
@@ -245,8 +249,9 @@ async fn another_tenants_things_are_not_there() {
     }
     let (_, runs) = surface.call(Some(&other), "GET", "/api/v1/workflow-runs", "").await;
     assert_eq!(runs["runs"], json!([]));
-    let (status, _) =
-        surface.call(Some(&other), "POST", "/api/v1/api-keys", r#"{"actor":"a","role":"admin","tenant":"default"}"#).await;
+    let (status, _) = surface
+        .call(Some(&other), "POST", "/api/v1/api-keys", r#"{"actor":"a","role":"admin","tenant":"default"}"#)
+        .await;
     assert_eq!(status, StatusCode::FORBIDDEN);
 }
 
@@ -261,6 +266,7 @@ async fn a_wrong_request_is_told_what_is_wrong() {
         ("GET", "/api/v1/workflow-runs?status=RUNING", "", 400, "MALFORMED_QUERY"),
         ("GET", "/api/v1/workflow-runs?limit=1&limit=2", "", 400, "MALFORMED_QUERY"),
         ("GET", "/api/v1/workflow-runs?limit=501", "", 400, "MALFORMED_QUERY"),
+        ("GET", "/api/v1/workflows?environment=", "", 400, "MALFORMED_ENVIRONMENT"),
         ("GET", "/api/v1/workflow-runs/none", "", 404, "RUN_NOT_FOUND"),
         ("POST", "/api/v1/workflow-runs", "{", 400, "MALFORMED_JSON"),
         ("POST", "/api/v1/workflow-runs", "{}", 400, "MALFORMED_BODY"),
@@ -277,7 +283,11 @@ async fn a_wrong_request_is_told_what_is_wrong() {
         ("GET", "/api/v1/plugins/none", "", 404, "PLUGIN_NOT_FOUND"),
     ] {
         let (found, answer) = surface.call(Some(&key), method, path, body).await;
-        assert_eq!((found.as_u16(), answer["error"]["code"].as_str()), (status, Some(code)), "{method} {path}: {answer}");
+        assert_eq!(
+            (found.as_u16(), answer["error"]["code"].as_str()),
+            (status, Some(code)),
+            "{method} {path}: {answer}"
+        );
         assert!(answer["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
     }
 }
@@ -338,4 +348,83 @@ async fn a_definition_keeps_its_order_and_its_versions() {
     assert_eq!((status, back["workflow"]["version"].as_str()), (200, Some("1")));
     assert_eq!(call("DELETE", "/api/v1/workflows/w", String::new()).await.0, 204);
     assert_eq!(call("GET", "/api/v1/workflows/w", String::new()).await.0, 404);
+}
+
+/// The events of a stream as (event, id, data).
+fn events(text: &str) -> Vec<(String, Option<u64>, Value)> {
+    let field = |block: &str, name: &str| {
+        block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned)
+    };
+    let blocks = text.split("\n\n").filter(|block| block.contains("data: "));
+    blocks
+        .map(|block| {
+            let id = field(block, "id").map(|id| id.parse().expect("a number"));
+            let data = field(block, "data").expect("data");
+            (field(block, "event").expect("an event"), id, serde_json::from_str(&data).expect("JSON"))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_stream_tells_everything_once_and_ends_with_the_run() {
+    let surface = Surface::new().await;
+    let key = surface.key(Role::Operator, "default").await;
+    let state = json!({"name": "s", "type": "signal", "signal": "go", "end": true});
+    let definition = json!({"definition": {"id": "w", "start": "s", "states": [state]}}).to_string();
+    let (status, answer) = surface.call(Some(&key), "POST", "/api/v1/workflows", &definition).await;
+    assert_eq!(status, StatusCode::CREATED, "{answer}");
+    let start = r#"{"workflowId":"w","projectId":"p"}"#;
+    let (_, started) = surface.call(Some(&key), "POST", "/api/v1/workflow-runs", start).await;
+    let run = started["run"]["id"].as_str().expect("an id").to_owned();
+    let path = format!("/api/v1/workflow-runs/{run}/stream");
+    let open = |after: &str| {
+        let request = Request::builder().uri(&path).header("x-api-key", &key).header("last-event-id", after);
+        let mut router = surface.router.clone();
+        let request = request.body(Body::empty()).expect("a request");
+        async move { router.call(request).await.expect("answers") }
+    };
+    let response = open("0").await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    // Both come after the stream was opened, and before it is read.
+    let (_, steps) = surface.call(Some(&key), "GET", &format!("/api/v1/workflow-runs/{run}/steps"), "").await;
+    let step = steps["steps"][0]["id"].as_str().expect("an id").to_owned();
+    let line = LogLine { at: Timestamp(1), level: None, message: "half".to_owned(), fields: None, percent: Some(50) };
+    surface.api.service.live().write(&RunId::new(run.as_str()), &StepId::new(step.as_str()), line);
+    let (status, _) =
+        surface.call(Some(&key), "POST", &format!("/api/v1/workflow-runs/{run}/signals"), r#"{"name":"go"}"#).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    let text = response.into_body().collect().await.expect("ends").to_bytes();
+    let told = events(std::str::from_utf8(&text).expect("text"));
+    let numbers: Vec<u64> = told.iter().filter_map(|(_, id, _)| *id).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    let progress = told.iter().find(|(event, _, _)| event == "workflow.step.progress").expect("progress");
+    assert_eq!((progress.1, &progress.2["stepName"], &progress.2["data"]["percent"]), (None, &json!("s"), &json!(50)));
+    let done = told.iter().find(|(event, _, _)| event == "workflow.step.completed").expect("the step's end");
+    assert_eq!(
+        (&done.2["runId"], &done.2["stepId"], &done.2["stepName"], &done.2["projectId"], &done.2["status"]),
+        (&json!(run), &json!(step), &json!("s"), &json!("p"), &json!("SUCCEEDED"))
+    );
+    let (event, last, data) = told.last().expect("events");
+    assert_eq!((event.as_str(), &data["status"]), ("workflow.run.status_changed", &json!("COMPLETED")));
+    let last = last.expect("a number");
+    let rest = open(&(last - 1).to_string()).await.into_body().collect().await.expect("ends").to_bytes();
+    assert_eq!(events(std::str::from_utf8(&rest).expect("text")).len(), 1);
+    assert_eq!(open(&last.to_string()).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(open("soon").await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_is_an_answer() {
+    async fn broken() -> &'static str {
+        panic!("on purpose")
+    }
+    let mut router: Router =
+        Router::new().route("/broken", get(broken)).layer(axum::middleware::from_fn(super::layers::guard));
+    let request = Request::builder().uri("/broken").body(Body::empty()).expect("a request");
+    let response = router.call(request).await.expect("answers");
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let bytes = response.into_body().collect().await.expect("reads").to_bytes();
+    let body: Value = serde_json::from_slice(&bytes).expect("JSON");
+    assert_eq!(body["error"]["code"], "INTERNAL");
+    assert!(!body.to_string().contains("on purpose"), "the reason is for the log");
 }

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use super::actions::Empty;
 use super::auth::{Caller, Operator, Viewer};
 use super::error::ApiError;
-use super::extract::{Body, MaybeBody, Params, Fields};
+use super::extract::{Body, Fields, MaybeBody, Params};
 use super::paging::page;
 use super::values::shortened;
 use super::wire::{Any, Version};
@@ -77,7 +77,7 @@ async fn list(
     Params(id): Params<String>,
     Fields(query): Fields<ListQuery>,
 ) -> Result<JsonBody<VersionList>, ApiError> {
-    let realm = caller.realm(query.environment.as_deref());
+    let realm = caller.realm(query.environment.as_deref())?;
     let page = page(query.limit, query.cursor)?;
     let row = api.store().definition(&realm, &id).await?.ok_or_else(|| not_found(&id))?;
     let found = api.store().versions(&realm, &id, &page).await?;
@@ -100,7 +100,7 @@ async fn get(
     Params((id, version)): Params<(String, String)>,
     Fields(query): Fields<EnvironmentQuery>,
 ) -> Result<JsonBody<VersionAnswer>, ApiError> {
-    let realm = caller.realm(query.environment.as_deref());
+    let realm = caller.realm(query.environment.as_deref())?;
     let row = api.store().definition(&realm, &id).await?.ok_or_else(|| not_found(&id))?;
     let found = api.store().version(&realm, &id, Some(&version)).await?.ok_or_else(|| no_version(&version))?;
     let version = show_version(&found, row.current, Any(found.definition.clone()));
@@ -120,7 +120,7 @@ async fn rollback(
     Fields(query): Fields<EnvironmentQuery>,
     Body(body): Body<RollbackBody>,
 ) -> Result<JsonBody<WorkflowAnswer>, ApiError> {
-    let realm = caller.realm(query.environment.as_deref());
+    let realm = caller.realm(query.environment.as_deref())?;
     api.store().definition(&realm, &id).await?.ok_or_else(|| not_found(&id))?;
     let old = api.store().version(&realm, &id, Some(&body.version)).await?;
     let old = old.ok_or_else(|| no_version(&body.version))?;
@@ -202,7 +202,7 @@ async fn switch(
     enabled: Option<bool>,
     paused: Option<bool>,
 ) -> Result<JsonBody<WorkflowAnswer>, ApiError> {
-    let realm = caller.realm(query.environment.as_deref());
+    let realm = caller.realm(query.environment.as_deref())?;
     if !api.store().set_definition(&realm, id, enabled, paused, api.now()).await? {
         return Err(not_found(id));
     }

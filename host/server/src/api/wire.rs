@@ -74,6 +74,7 @@ pub struct Stats {
 }
 
 /// A revision of a workflow.
+#[allow(clippy::struct_field_names, reason = "the name on the wire is fixed")]
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Version {
@@ -168,7 +169,7 @@ pub struct Run {
     pub name: Option<String>,
     /// Who started it.
     pub created_by: String,
-    /// PENDING, RUNNING, WAITING_APPROVAL, WAITING_SIGNAL, PAUSED, COMPLETED, FAILED, CANCELLED or TIMED_OUT.
+    /// PENDING, RUNNING, `WAITING_APPROVAL`, `WAITING_SIGNAL`, PAUSED, COMPLETED, FAILED, CANCELLED or `TIMED_OUT`.
     pub status: String,
     /// The phase it is in.
     pub phase: Option<String>,
@@ -217,7 +218,7 @@ pub struct Run {
 pub struct RunError {
     /// Stable, upper snake case.
     pub code: String,
-    /// ValidationError, ExpressionError, ActionError, TransientError, TimeoutError, PolicyError or LimitError.
+    /// `ValidationError`, `ExpressionError`, `ActionError`, `TransientError`, `TimeoutError`, `PolicyError` or `LimitError`.
     pub category: String,
     /// What a person should know.
     pub message: String,
@@ -298,7 +299,7 @@ pub struct Step {
     pub action: Option<String>,
     /// The package, of an operation.
     pub plugin: Option<Package>,
-    /// PENDING, RUNNING, WAITING_APPROVAL, WAITING_SIGNAL, RETRYING, SUCCEEDED, FAILED, SKIPPED, CANCELLED or TIMED_OUT.
+    /// PENDING, RUNNING, `WAITING_APPROVAL`, `WAITING_SIGNAL`, RETRYING, SUCCEEDED, FAILED, SKIPPED, CANCELLED or `TIMED_OUT`.
     pub status: String,
     /// The attempt, from 1.
     pub attempt: u32,
@@ -376,7 +377,7 @@ pub struct Approval {
     pub step_id: String,
     /// The environment.
     pub environment: String,
-    /// PENDING, APPROVED, REJECTED, TIMED_OUT or CANCELLED.
+    /// PENDING, APPROVED, REJECTED, `TIMED_OUT` or CANCELLED.
     pub status: String,
     /// What is asked.
     pub message: String,

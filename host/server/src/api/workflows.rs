@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::auth::{Caller, Operator, Viewer};
 use super::definitions::{self, accept};
 use super::error::ApiError;
-use super::extract::{Params, Fields};
+use super::extract::{Fields, Params};
 use super::paging::page;
 use super::runs::idempotency_key;
 use super::values::shortened;
@@ -31,10 +31,7 @@ const SEARCH_BYTES_MAX: usize = 256;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(validate))
-        .routes(routes!(get, update, delete))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(validate)).routes(routes!(get, update, delete))
 }
 
 /// A workflow under its name.
@@ -105,7 +102,7 @@ async fn list(
     if query.search.as_ref().is_some_and(|text| text.len() > SEARCH_BYTES_MAX) {
         return Err(ApiError::malformed("MALFORMED_QUERY", format!("search is longer than {SEARCH_BYTES_MAX} bytes")));
     }
-    let realm = caller.realm(query.environment.as_deref());
+    let realm = caller.realm(query.environment.as_deref())?;
     let filter = DefinitionFilter { search: query.search, enabled: query.enabled };
     let found = api.store().definitions(&realm, &filter, &page(query.limit, query.cursor)?).await?;
     let mut workflows = Vec::with_capacity(found.items.len());
@@ -130,7 +127,7 @@ async fn create(
     headers: HeaderMap,
     request: Request,
 ) -> Result<(StatusCode, JsonBody<SavedAnswer>), ApiError> {
-    let realm = caller.realm(query.environment.as_deref());
+    let realm = caller.realm(query.environment.as_deref())?;
     let repeatable = idempotency_key(&headers)?.is_some();
     let reading = definitions::of_request(request).await?;
     let (json, validation) = accept(&api, &realm, &reading).await?;
@@ -160,7 +157,7 @@ async fn validate(
     Fields(query): Fields<EnvironmentQuery>,
     request: Request,
 ) -> Result<JsonBody<Validation>, ApiError> {
-    let realm = caller.realm(query.environment.as_deref());
+    let realm = caller.realm(query.environment.as_deref())?;
     let reading = definitions::of_request(request).await?;
     Ok(JsonBody(definitions::validate(&api, &realm, &reading).await?))
 }
@@ -177,7 +174,7 @@ async fn get(
     Params(id): Params<String>,
     Fields(query): Fields<EnvironmentQuery>,
 ) -> Result<JsonBody<WorkflowAnswer>, ApiError> {
-    let realm = caller.realm(query.environment.as_deref());
+    let realm = caller.realm(query.environment.as_deref())?;
     Ok(JsonBody(WorkflowAnswer { workflow: single(&api, &realm, &id, None).await? }))
 }
 
@@ -195,7 +192,7 @@ async fn update(
     Fields(query): Fields<EnvironmentQuery>,
     request: Request,
 ) -> Result<JsonBody<SavedAnswer>, ApiError> {
-    let realm = caller.realm(query.environment.as_deref());
+    let realm = caller.realm(query.environment.as_deref())?;
     let reading = definitions::of_request(request).await?;
     let (json, validation) = accept(&api, &realm, &reading).await?;
     if let Some(other) = reading.definition.as_ref().filter(|definition| *definition.id != *id) {
@@ -221,7 +218,7 @@ async fn delete(
     Params(id): Params<String>,
     Fields(query): Fields<EnvironmentQuery>,
 ) -> Result<StatusCode, ApiError> {
-    let realm = caller.realm(query.environment.as_deref());
+    let realm = caller.realm(query.environment.as_deref())?;
     match api.store().delete_definition(&realm, &id).await {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
         Ok(false) => Err(not_found(&id)),
@@ -259,7 +256,8 @@ pub async fn save(
 fn conflict(id: &str, must_exist: bool, label: Option<&str>) -> ApiError {
     if must_exist {
         let label = label.unwrap_or_default();
-        let message = format!("version '{label}' of workflow '{id}' exists with other content: give this one another label");
+        let message =
+            format!("version '{label}' of workflow '{id}' exists with other content: give this one another label");
         return ApiError::new(StatusCode::CONFLICT, "VERSION_EXISTS", message);
     }
     let message = format!("workflow '{id}' exists: PUT saves a version of it");

@@ -17,7 +17,7 @@ const MESSAGE_CHARS_MAX: usize = 80;
 pub enum ApprovalsCommand {
     /// List approvals, newest first.
     List {
-        /// PENDING, APPROVED, REJECTED, TIMED_OUT, CANCELLED, or `all`.
+        /// PENDING, APPROVED, REJECTED, `TIMED_OUT`, CANCELLED, or `all`.
         #[arg(long, default_value = "PENDING")]
         status: String,
     },

@@ -99,11 +99,7 @@ pub async fn execute(args: BenchArgs, connection: &Connection) -> anyhow::Result
         sections.push(section);
     };
     let sizes = if args.quick { parts::Sizes::quick() } else { parts::Sizes::full() };
-    let host = if connection.is_named() {
-        BenchHost::remote(connection.client()?)
-    } else {
-        BenchHost::start().await?
-    };
+    let host = if connection.is_named() { BenchHost::remote(connection.client()?) } else { BenchHost::start().await? };
     if !connection.json {
         line(&format!(
             "caisson {} ({} build), {} processors, {}{}",

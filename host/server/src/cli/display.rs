@@ -1,5 +1,6 @@
 //! How a run looks while it runs: a line for what happened, and on a terminal, below, what is under way.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use caisson_core::time::Timestamp;
@@ -94,7 +95,9 @@ impl Display {
     fn opened(&mut self, event: &Live, id: String, data: &Value) {
         let activity = data.get("activity");
         // An instant is over before it could be shown.
-        let Some((kind, fields)) = activity.and_then(Value::as_object).and_then(|map| map.iter().next()) else { return };
+        let Some((kind, fields)) = activity.and_then(Value::as_object).and_then(|map| map.iter().next()) else {
+            return;
+        };
         let action = fields.get("action").and_then(Value::as_str).unwrap_or(kind);
         self.open.push(Open {
             id,
@@ -109,7 +112,8 @@ impl Display {
 
     fn completed(&mut self, event: &Live, id: &str, data: &Value) {
         let open = self.open.iter().position(|open| open.id == id).map(|place| self.open.remove(place));
-        let took = open.as_ref().map(|open| format!("   {}", duration(self.now.since_ms(open.begin)))).unwrap_or_default();
+        let took =
+            open.as_ref().map(|open| format!("   {}", duration(self.now.since_ms(open.begin)))).unwrap_or_default();
         let action = open.map(|open| format!("   {}", open.action)).unwrap_or_default();
         let result = match data.get("error") {
             Some(error) if !error.is_null() => {
@@ -164,6 +168,13 @@ impl Display {
         self.redraw();
     }
 
+    /// Somebody pressed the return key at the question: the cursor stands one line further down.
+    pub fn answered(&mut self) {
+        if self.question.take().is_some() && self.style.rich {
+            self.drawn += 1;
+        }
+    }
+
     /// Draws what is under way again.
     pub fn tick(&mut self) {
         self.frame += 1;
@@ -205,13 +216,15 @@ impl Display {
         self.drawn = 0;
         for open in self.open.iter().take(OPEN_SHOWN_MAX) {
             let frame = FRAMES[self.frame % FRAMES.len()];
-            let shown = format!("{frame} {}   {}   {}   {}", open.name, open.action, duration(ms(open.seen)), open.note);
+            let shown =
+                format!("{frame} {}   {}   {}   {}", open.name, open.action, duration(ms(open.seen)), open.note);
             text.push_str(&self.style.paint(Colour::Blue, &shorten(&shown, columns.saturating_sub(1))));
             text.push('\n');
             self.drawn += 1;
         }
         if self.open.len() > OPEN_SHOWN_MAX {
-            text.push_str(&format!("  … and {} more\n", self.open.len() - OPEN_SHOWN_MAX));
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  … and {} more", self.open.len() - OPEN_SHOWN_MAX);
             self.drawn += 1;
         }
         raw(&text);

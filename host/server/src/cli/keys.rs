@@ -75,7 +75,12 @@ pub async fn execute(command: KeysCommand, connection: &Connection) -> anyhow::R
                 return Ok(Outcome::Done);
             }
             let made: CreatedAnswer = client.parse(&text)?;
-            line(&format!("made key {} for {} ({})", clean(&made.api_key.id), clean(&made.api_key.actor), clean(&made.api_key.role)));
+            line(&format!(
+                "made key {} for {} ({})",
+                clean(&made.api_key.id),
+                clean(&made.api_key.actor),
+                clean(&made.api_key.role)
+            ));
             line("it is shown now and never again:");
             line(&clean(&made.key));
         }

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 /// How output looks.
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
-    /// Icons and colours: on a terminal, unless NO_COLOR is set.
+    /// Icons and colours: on a terminal, unless `NO_COLOR` is set.
     pub rich: bool,
 }
 
@@ -243,7 +243,9 @@ mod tests {
 
     #[test]
     fn durations_and_times_are_short() {
-        for (ms, text) in [(0, "0 ms"), (999, "999 ms"), (1_500, "1.5 s"), (61_000, "1 min 1 s"), (7_260_000, "2 h 1 min")] {
+        for (ms, text) in
+            [(0, "0 ms"), (999, "999 ms"), (1_500, "1.5 s"), (61_000, "1 min 1 s"), (7_260_000, "2 h 1 min")]
+        {
             assert_eq!(duration(ms), text);
         }
         assert_eq!(moment("2026-11-21T04:03:02.123Z"), "2026-11-21 04:03:02Z");

@@ -15,7 +15,7 @@ use super::serve::{config, report, stop_on_signals};
 use super::validate::print_findings;
 use super::watch::{Decider, watch};
 use super::workflows::save;
-use super::{Connection, Environment, HostArgs, Outcome};
+use super::{Connection, Environment, HostArgs, Outcome, Usage};
 use crate::api::auth::Role;
 use crate::api::runs::{RunAnswer, StartBody};
 use crate::api::wire::Any;
@@ -88,12 +88,15 @@ pub fn read_value(text: &str) -> anyhow::Result<Json> {
         }
         None if text == "-" => {
             let mut text = String::new();
-            std::io::stdin().take(INPUT_BYTES_MAX).read_to_string(&mut text).context("failed to read standard input")?;
+            std::io::stdin()
+                .take(INPUT_BYTES_MAX)
+                .read_to_string(&mut text)
+                .context("failed to read standard input")?;
             text
         }
         None => text.to_owned(),
     };
-    Json::parse(text.trim()).context("failed to read JSON from the command line")
+    Json::parse(text.trim()).map_err(|error| Usage(format!("this is not JSON: {error}")).into())
 }
 
 /// In this process: a host that lives as long as the run.
@@ -172,7 +175,12 @@ async fn start_and_watch(client: &Client, start: StartBody, json: bool) -> anyho
     let text = client.send(Method::POST, "/workflow-runs", &[], Payload::json(&start)).await?;
     let RunAnswer { run } = client.parse(&text)?;
     if !json {
-        line(&format!("run {} of {} version {}", clean(&run.id), clean(&run.workflow_id), clean(&run.workflow_version)));
+        line(&format!(
+            "run {} of {} version {}",
+            clean(&run.id),
+            clean(&run.workflow_id),
+            clean(&run.workflow_version)
+        ));
     }
     let decider = if json { Decider::Nobody } else { Decider::ask_or_hint() };
     let run = watch(client, &run.id, decider, json).await?;

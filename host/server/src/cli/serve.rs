@@ -52,9 +52,8 @@ pub async fn execute(args: ServeArgs) -> anyhow::Result<Outcome> {
     let (environments, problems) = env::read(&args.environments).map_err(|e| anyhow::anyhow!("failed to {e}"))?;
     report(&problems);
     // Before anything else is started: an address in use is the most common mistake.
-    let listener = TcpListener::bind(&args.listen)
-        .await
-        .with_context(|| format!("failed to listen on {}", args.listen))?;
+    let listener =
+        TcpListener::bind(&args.listen).await.with_context(|| format!("failed to listen on {}", args.listen))?;
     let config = Config {
         environments,
         admin_key_file: args.admin_key_file.clone(),

@@ -56,7 +56,9 @@ pub async fn execute(args: UpArgs) -> anyhow::Result<Outcome> {
 
     let host = Host::start(config, stop.clone()).await.map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     report(&host.problems);
-    let First::InFile(key) = host.first_key.clone() else { anyhow::bail!("failed to read the key of {}", key_file.display()) };
+    let First::InFile(key) = host.first_key.clone() else {
+        anyhow::bail!("failed to read the key of {}", key_file.display())
+    };
     let client = Client::new(&url, Some(&key))?;
     let stand_in = host.temporary_key(STAND_IN, Role::Approver).await.context("failed to make a key")?;
     let stand_in_client = Client::new(&url, Some(&stand_in.key))?;
@@ -109,7 +111,9 @@ fn introduce(style: Style, data_dir: &Path, url: &str) {
     line(&style.paint(Colour::Green, &format!("caisson {}", env!("CARGO_PKG_VERSION"))));
     line(&format!("  stores everything in {} (SQLite; delete it to start over)", data_dir.display()));
     line(&format!("  serves on {url}"));
-    line("  runs the workflow incident-triage: two checks side by side, a decision, your approval, a repair, a message");
+    line(
+        "  runs the workflow incident-triage: two checks side by side, a decision, your approval, a repair, a message",
+    );
     line("  agents are answered by a scripted model, no LLM is called");
     if !data_dir.join("cache").is_dir() {
         line("  compiles its built-in plugins: that is once, and takes some seconds");
@@ -145,13 +149,10 @@ fn where_next(style: Style, url: &str, key: &str, key_file: &Path, run: &str) {
         .ok()
         .and_then(|dir| Some(format!("./{}", Path::new(program).strip_prefix(dir).ok()?.display())))
         .unwrap_or_else(|| program.to_owned());
-    let mut options = String::new();
-    if url != DEFAULT_SERVER {
-        options.push_str(&format!(" --server {url}"));
-    }
-    if key_file != Path::new(DATA_DIR).join(KEY_FILE) {
-        options.push_str(&format!(" --key \"$(cat '{}')\"", key_file.display()));
-    }
+    let server = if url == DEFAULT_SERVER { String::new() } else { format!(" --server {url}") };
+    let kept = key_file == Path::new(DATA_DIR).join(KEY_FILE);
+    let key_option = if kept { String::new() } else { format!(" --key \"$(cat '{}')\"", key_file.display()) };
+    let options = format!("{server}{key_option}");
     line("");
     line(&style.paint(Colour::Green, "Where to look next"));
     line(&format!("  URL  {url}   (API under {url}/api/v1, described by {url}/api/v1/openapi.json)"));

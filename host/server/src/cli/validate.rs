@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use caisson_core::definition::{self, BUILT_IN_ACTIONS, Catalog, Format};
-use caisson_runtime::inspect;
+use caisson_core::definition::{self, Catalog, Format};
+use caisson_runtime::{PackageInfo, built_in_packages, inspect};
 use clap::Args;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report, Severity};
 use reqwest::Method;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::output::{Style, line};
 use super::serve::report;
 use super::workflows::definition_body;
-use super::{Connection, Outcome};
+use super::{Connection, Outcome, Usage};
 use crate::api::wire::{Finding, Validation};
 use crate::client::Client;
 use crate::env::{self, Environment, prompt, read_text};
@@ -89,21 +89,17 @@ fn against(args: &ValidateArgs, connection: &Connection) -> anyhow::Result<Again
     Ok(Against::Nothing)
 }
 
-async fn check(
-    source: &[u8],
-    file: &Path,
-    against: &Against,
-    environment: Option<&str>,
-) -> anyhow::Result<Validation> {
+async fn check(source: &[u8], file: &Path, against: &Against, environment: Option<&str>) -> anyhow::Result<Validation> {
     let local = |catalog: &dyn Catalog| definition::read(source, Format::Detect).validation(catalog).into();
     match against {
         Against::Nothing => Ok(local(&Unknown)),
         Against::Environments(all) => match pick(all, file, environment) {
             Some(known) => Ok(local(known)),
-            None => anyhow::bail!(
-                "there are several environments ({}): say which with --environment",
+            None => Err(Usage(format!(
+                "which environment is meant? Say so with --environment (there are: {})",
                 all.iter().map(|known| known.name.as_str()).collect::<Vec<_>>().join(", ")
-            ),
+            ))
+            .into()),
         },
         Against::Host(client) => {
             let query: Vec<_> = environment.iter().map(|name| ("environment", (*name).to_owned())).collect();
@@ -141,10 +137,10 @@ impl Known {
                 None
             }
         });
-        let mut actions: Vec<String> = BUILT_IN_ACTIONS.iter().map(ToString::to_string).collect();
+        let mut actions: Vec<String> = built_in_packages().iter().flat_map(action_names).collect();
         for path in &environment.plugins {
             match std::fs::read(path).map_err(|e| e.to_string()).and_then(|b| inspect(&b).map_err(|e| e.to_string())) {
-                Ok(info) => actions.extend(info.actions.iter().map(|action| format!("{}.{}", info.id, action.name))),
+                Ok(info) => actions.extend(action_names(&info)),
                 Err(message) => report(&[env::Problem::new(path, message)]),
             }
         }
@@ -171,6 +167,11 @@ impl Catalog for Known {
     fn workflows(&self) -> Option<Vec<String>> {
         Some(self.ids.clone())
     }
+}
+
+/// The full names of a plugin's actions.
+fn action_names(info: &PackageInfo) -> Vec<String> {
+    info.actions.iter().map(|action| format!("{}.{}", info.id, action.name)).collect()
 }
 
 /// Nothing is known: nothing is refused for it, and the findings say so.
@@ -206,7 +207,8 @@ pub fn print_findings(file: &Path, source: &[u8], validation: &Validation) {
     let all = validation.errors.iter().map(|finding| (Severity::Error, finding));
     for (severity, finding) in all.chain(validation.warnings.iter().map(|finding| (Severity::Warning, finding))) {
         let diagnostic = diagnostic(severity, finding, &text);
-        let report = Report::from(diagnostic).with_source_code(NamedSource::new(file.display().to_string(), text.clone()));
+        let report =
+            Report::from(diagnostic).with_source_code(NamedSource::new(file.display().to_string(), text.clone()));
         let mut shown = String::new();
         match handler.render_report(&mut shown, report.as_ref()) {
             Ok(()) => line(shown.trim_end()),

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde_json::Value;
+
 use super::approvals::send;
 use super::display::{Display, REDRAW};
 use super::output::{Colour, Style, clean, line};
@@ -9,7 +11,7 @@ use super::prompt::{Lines, is_interactive, yes_or_no};
 use crate::api::approvals::ApprovalList;
 use crate::api::runs::RunAnswer;
 use crate::api::stream::Live;
-use crate::api::wire::{Approval, Run};
+use crate::api::wire::{Any, Approval, Run};
 use crate::client::{Client, Error, segment};
 
 /// Lines of what a decision rests on: about a screen.
@@ -89,7 +91,7 @@ impl Watcher<'_> {
             "approval.requested" => self.asked(event).await,
             "approval.decided" => {
                 let before = self.questions.len();
-                let decided = event.data.0.value();
+                let decided = parsed(&event.data);
                 let id = decided.get("approval").and_then(|id| id.as_str()).unwrap_or_default();
                 self.questions.retain(|question| question.id != id);
                 if self.questions.len() < before {
@@ -102,7 +104,7 @@ impl Watcher<'_> {
     }
 
     async fn asked(&mut self, event: &Live) -> Result<(), Error> {
-        let data = event.data.0.value();
+        let data = parsed(&event.data);
         let id = data.get("approval").and_then(|id| id.as_str()).unwrap_or_default();
         // A replayed history tells of questions that are long answered.
         let query = [("status", "PENDING".to_owned()), ("limit", "500".to_owned())];
@@ -155,10 +157,16 @@ impl Watcher<'_> {
                 display.ask(None);
             }
             for approval in std::mem::take(&mut self.questions) {
-                self.tell(&format!("nobody answers here; it waits for: caisson approvals approve {}", clean(&approval.id)));
+                self.tell(&format!(
+                    "nobody answers here; it waits for: caisson approvals approve {}",
+                    clean(&approval.id)
+                ));
             }
             return Ok(());
         };
+        if let Some(display) = &mut self.display {
+            display.answered();
+        }
         let Some(approve) = yes_or_no(&answer) else {
             self.ask();
             return Ok(());
@@ -192,7 +200,7 @@ impl Watcher<'_> {
 
 /// What a decision rests on, as far as it fits a screen.
 fn summary_lines(approval: &Approval) -> Vec<String> {
-    let value = approval.summary.0.value();
+    let value = parsed(&approval.summary);
     if value.is_null() {
         return Vec::new();
     }
@@ -217,4 +225,9 @@ async fn answer(decider: &mut Decider, asked: bool) -> Option<String> {
         Decider::Person(lines) if asked => lines.next().await,
         _ => std::future::pending().await,
     }
+}
+
+/// A value of the host's; one that cannot be read is none.
+fn parsed(value: &Any) -> Value {
+    serde_json::from_str(value.0.get()).unwrap_or_default()
 }

@@ -144,19 +144,16 @@ async fn show(client: &Client, json: bool, id: &str, environment: &Environment) 
         line(&format!("{name:<12} {}", clean(value)));
     }
     line("");
-    for text in serde_json::to_string_pretty(&workflow.definition.0.value())?.lines() {
+    for text in
+        serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(workflow.definition.0.get())?)?.lines()
+    {
         // Indentation is not dangerous; what stands in strings is escaped, all but marks of direction.
         line(&clean(text));
     }
     Ok(Outcome::Done)
 }
 
-async fn apply(
-    client: &Client,
-    json: bool,
-    files: &[PathBuf],
-    environment: &Environment,
-) -> anyhow::Result<Outcome> {
+async fn apply(client: &Client, json: bool, files: &[PathBuf], environment: &Environment) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::Done;
     for file in files {
         let source = read_text(file).with_context(|| format!("failed to read {}", file.display()))?;
@@ -215,6 +212,10 @@ async fn switch(
 ) -> anyhow::Result<Outcome> {
     let path = format!("/workflows/{}/{verb}", segment(id));
     let text = client.send(Method::POST, &path, &environment.query(), Payload::Empty).await?;
-    if json { line(&text) } else { line(&format!("{verb}d {}", clean(id))) }
+    if json {
+        line(&text);
+    } else {
+        line(&format!("{verb}d {}", clean(id)));
+    }
     Ok(Outcome::Done)
 }

@@ -8,7 +8,7 @@
 //! [providers.openai]
 //! kind = "openai"
 //! baseUrl = "https://api.openai.com/v1"
-//! apiKeyEnv = "OPENAI_API_KEY"
+//! apiKeyEnv = "`OPENAI_API_KEY`"
 //! ```
 
 use std::collections::BTreeMap;
@@ -88,7 +88,7 @@ pub fn scripted(bytes: &[u8]) -> Result<Arc<dyn Provider>, String> {
     Ok(Arc::new(Scripted::parse(text).map_err(|error| error.to_string())?))
 }
 
-/// Without a file: `openai`, if OPENAI_BASE_URL or OPENAI_API_KEY is set.
+/// Without a file: `openai`, if `OPENAI_BASE_URL` or `OPENAI_API_KEY` is set.
 pub fn from_process() -> (Vec<Named>, Vec<Problem>) {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let base_url = set("OPENAI_BASE_URL");

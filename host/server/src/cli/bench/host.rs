@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use crate::client::Client;
 
 /// A host that is not up by then will not be: compiling all plugins takes a development build a minute.
-const START_TIME_MAX: Duration = Duration::from_secs(300);
+const START_TIME_MAX: Duration = Duration::from_mins(5);
 
 /// Ends in good order within this, or by force.
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);

@@ -143,7 +143,10 @@ pub async fn instance(sizes: &Sizes) -> anyhow::Result<Section> {
 pub async fn single(host: &BenchHost, sizes: &Sizes) -> anyhow::Result<Section> {
     let mut section = Section::new(
         "single runs",
-        format!("{} runs of 1 and of 5 core.echo steps, one at a time: from the POST (with waitMs) to its answer", sizes.singles),
+        format!(
+            "{} runs of 1 and of 5 core.echo steps, one at a time: from the POST (with waitMs) to its answer",
+            sizes.singles
+        ),
     );
     for (workflow, name) in [(ONE, "1 step"), (FIVE, "5 steps")] {
         runs(host.client(), workflow, &input(), 20, 1, true).await?.all("COMPLETED")?;
@@ -167,7 +170,10 @@ pub async fn throughput(host: &BenchHost, sizes: &Sizes) -> anyhow::Result<Secti
     let seconds = load.wall.as_secs_f64();
     let mut section = Section::new(
         "throughput",
-        format!("{} runs of 5 core.echo steps over HTTP, {AT_ONCE} at once, each waited for; synchronous=FULL", sizes.runs),
+        format!(
+            "{} runs of 5 core.echo steps over HTTP, {AT_ONCE} at once, each waited for; synchronous=FULL",
+            sizes.runs
+        ),
     );
     section.add("runs", count / seconds, "/s");
     section.add("steps", count * 5.0 / seconds, "/s");
@@ -188,7 +194,8 @@ pub async fn throughput(host: &BenchHost, sizes: &Sizes) -> anyhow::Result<Secti
 pub async fn foreach(host: &BenchHost, sizes: &Sizes) -> anyhow::Result<Section> {
     let mut section = Section::new(
         "foreach",
-        "a run with a core.echo step for each item, 50 at once: from the POST to the run's end, divided by the items".to_owned(),
+        "a run with a core.echo step for each item, 50 at once: from the POST to the run's end, divided by the items"
+            .to_owned(),
     );
     let mut first = None;
     for count in sizes.items {
@@ -225,7 +232,10 @@ pub async fn waiting(host: &BenchHost, sizes: &Sizes) -> anyhow::Result<Section>
     let count = float(sizes.waiting);
     let mut section = Section::new(
         "waiting",
-        format!("{} runs that wait for a human's approval: what each adds to the host's memory and data directory", sizes.waiting),
+        format!(
+            "{} runs that wait for a human's approval: what each adds to the host's memory and data directory",
+            sizes.waiting
+        ),
     );
     section.add("starts", count / load.wall.as_secs_f64(), "/s");
     section.add("until the last one waits", ms(settled), "ms");
@@ -243,7 +253,8 @@ pub async fn waiting(host: &BenchHost, sizes: &Sizes) -> anyhow::Result<Section>
 }
 
 async fn under_way(client: &Client) -> anyhow::Result<bool> {
-    let query = [("status", "PENDING,RUNNING".to_owned()), ("workflowId", APPROVAL.to_owned()), ("limit", "1".to_owned())];
+    let query =
+        [("status", "PENDING,RUNNING".to_owned()), ("workflowId", APPROVAL.to_owned()), ("limit", "1".to_owned())];
     let page: crate::api::runs::RunList = client.get("/workflow-runs", &query).await?;
     Ok(!page.runs.is_empty())
 }
