@@ -1,7 +1,9 @@
 //! Whatever comes in: a clear error with a stable code, nothing half stored, and a host that goes on.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod support;
 
+use std::fmt::Write;
 use std::process::Stdio;
 
 use reqwest::Method;
@@ -25,9 +27,10 @@ async fn broken_definitions_are_refused_with_line_and_column_and_store_nothing()
     let bomb = {
         let mut text = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
         for (this, last) in ('b'..='k').zip('a'..) {
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "{this}: &{this} [*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last}]\n"
-            ));
+            );
         }
         text
     };

@@ -3,6 +3,7 @@
 //!
 //! `CAISSON_KILLS` says how many kills (CI: what fits in a minute), `CAISSON_SEED` where they fall. The full count:
 //! `CAISSON_KILLS=200 cargo test -p caisson --test crash -- --nocapture`.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod support;
 
@@ -64,7 +65,7 @@ fn expected(seed: u64) -> Value {
 
 #[tokio::test]
 async fn killed_at_any_moment_every_run_ends_as_it_would_have() {
-    let (kills, seed) = (number("CAISSON_KILLS", 60), number("CAISSON_SEED", 20261121));
+    let (kills, seed) = (number("CAISSON_KILLS", 60), number("CAISSON_SEED", 20_261_121));
     println!("{kills} kills from seed {seed}");
     let mut chance = Chance(seed);
     let dir = tempfile::tempdir().unwrap();

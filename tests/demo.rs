@@ -1,4 +1,5 @@
 //! The first thing that a newcomer runs: `caisson up`.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod support;
 

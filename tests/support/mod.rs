@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// How long a test waits for something that should happen at once on a quiet machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_caisson")

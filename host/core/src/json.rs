@@ -80,12 +80,10 @@ impl Json {
         self.0.get()
     }
 
-    /// The parsed value.
-    ///
-    /// # Panics
-    /// Never: a `Json` is valid and not too deep by construction.
+    /// The parsed value. A text that is JSON by its grammar and still no value (half of a surrogate pair, a number beyond all doubles) is given
+    /// as that text: the API and the plugin host refuse such texts, so this is the last line, not the first.
     pub fn value(&self) -> Value {
-        serde_json::from_str(self.get()).expect("a Json holds valid JSON")
+        serde_json::from_str(self.get()).unwrap_or_else(|_| Value::String(self.get().to_owned()))
     }
 }
 
@@ -224,6 +222,13 @@ mod tests {
         assert!(serde_json::from_str::<Json>(&nested(100_000)).is_err());
         let text = format!("\"{}\\\"[\"", "[".repeat(1000));
         assert!(Json::parse(text).expect("brackets in a text are text").value().is_string());
+    }
+
+    #[test]
+    fn a_text_that_is_json_and_no_value_does_not_panic() {
+        for text in [r#""\ud800""#, "1e999"] {
+            assert_eq!(Json::parse(text).expect("grammar").value(), Value::String(text.to_owned()));
+        }
     }
 
     #[test]

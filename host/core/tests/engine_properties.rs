@@ -68,7 +68,7 @@ impl Maker {
                 json!({"name": name, "type": "operation", "action": "t.ok", "input": {"x": "{{ x }}", "pad": "p".repeat(usize::try_from(self.chance.below(6000)).expect("small"))}})
             }
             9 => {
-                let branches: Vec<Value> = (0..1 + self.chance.below(3))
+                let branches: Vec<Value> = (0..=self.chance.below(3))
                     .map(|at| json!({"name": format!("b{at}"), "states": self.block(depth - 1)}))
                     .collect();
                 json!({"name": name, "type": "parallel", "branches": branches, "onBranchError": "continue"})

@@ -1,4 +1,5 @@
 //! The service over adapters in memory: what a client sees, and what a process that dies leaves to the next.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod support;
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use caisson_core::engine::{Actor, ApprovalStatus};
 use caisson_core::json::Payload;
-use caisson_core::ports::{ApprovalFilter, IdempotencyRow, PageRequest, RunRow, Store};
+use caisson_core::ports::{ApprovalFilter, IdempotencyRow, PageRequest, RunFilter, RunRow, Store};
 use caisson_core::status::RunStatus;
 use caisson_orchestrator::memory::MemoryStore;
 use caisson_orchestrator::{Decide, SendSignal};
@@ -217,7 +218,7 @@ async fn an_input_that_does_not_fit_starts_nothing() {
     let error = bench.service.start_run(start("nope", &json!({}))).await.unwrap_err();
     assert_eq!(error.code, "WORKFLOW_NOT_FOUND");
     let page = PageRequest { limit: 10, cursor: None };
-    let runs = bench.store.runs("default", None, &Default::default(), &page).await.unwrap();
+    let runs = bench.store.runs("default", None, &RunFilter::default(), &page).await.unwrap();
     assert!(runs.items.is_empty());
 }
 

@@ -42,7 +42,7 @@ const FILES_ACTOR: &str = "system:files";
 pub struct Config {
     /// Where everything is stored.
     pub data_dir: PathBuf,
-    /// Where compiled code is kept; in the data directory when absent.
+    /// Where compiled code is kept; see [`default_cache_dir`] when absent.
     pub cache_dir: Option<PathBuf>,
     /// What is registered at the start.
     pub environments: Vec<Environment>,
@@ -236,6 +236,18 @@ fn own_name(provider: &str, environment: &Environment, all: &[Environment]) -> S
     if all.len() == 1 { provider.to_owned() } else { format!("{provider}@{}", environment.name) }
 }
 
+/// Compiled code is kept for all hosts of a user, under `$XDG_CACHE_HOME` or `~/.cache`, so that a new data directory does not compile the same
+/// plugins again; in the data directory where there is no such place or it cannot be written.
+fn default_cache_dir(data_dir: &Path) -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    base.filter(|base| base.is_absolute())
+        .map(|base| base.join("caisson"))
+        .filter(|dir| std::fs::create_dir_all(dir).is_ok())
+        .unwrap_or_else(|| data_dir.join("cache"))
+}
+
 /// Compiling takes seconds at the first start: never on a thread that others wait for.
 async fn start_runtime(
     config: &Config,
@@ -243,7 +255,7 @@ async fn start_runtime(
     logs: Arc<LogKeeper>,
     problems: &mut Vec<Problem>,
 ) -> Result<Arc<Runtime>, Error> {
-    let cache_dir = config.cache_dir.clone().unwrap_or_else(|| config.data_dir.join("cache"));
+    let cache_dir = config.cache_dir.clone().unwrap_or_else(|| default_cache_dir(&config.data_dir));
     let runtime_config =
         RuntimeConfig { cache_dir: Some(cache_dir), models, log_sink: logs, ..RuntimeConfig::default() };
     let plugins: Vec<PathBuf> = config.environments.iter().flat_map(|e| e.plugins.iter().cloned()).collect();

@@ -193,7 +193,7 @@ pub struct HostArgs {
     /// Where everything is stored.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Where compiled plugins are kept [default: cache/ in the data directory].
+    /// Where compiled plugins are kept [default: caisson/ in `$XDG_CACHE_HOME` or ~/.cache].
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
     /// Steps that may run at once.

@@ -10,7 +10,16 @@ use crate::expr::Template;
 use crate::model::{BlockId, Definition, StateId, StateKind};
 
 /// Actions that every host has.
-pub const BUILT_IN_ACTIONS: &[&str] = &["agent.run", "human.approval", "script.run", "core.echo"];
+pub const BUILT_IN_ACTIONS: &[&str] = &[
+    "agent.run",
+    "human.approval",
+    "script.run",
+    "script.evaluate",
+    "core.echo",
+    "core.fail",
+    "core.sleep",
+    "core.wait_signal",
+];
 
 /// What there is. `None` means "not known here": then nothing is refused, and a warning says so.
 pub trait Catalog {

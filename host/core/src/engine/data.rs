@@ -160,7 +160,7 @@ impl Decider<'_> {
         {
             return crate::expr::descend(value, &path.segments()[1..])
                 .cloned()
-                .ok_or_else(|| Missing::Failed(self.nothing_at(scope, path, value.as_object())));
+                .ok_or_else(|| Missing::Failed(nothing_at(path, value.as_object())));
         }
         if let Some(value) = self.value_at(scope, path)? {
             return Ok(value);
@@ -173,7 +173,7 @@ impl Decider<'_> {
             }
         }
         let around = self.deepest(scope, path)?;
-        Err(Missing::Failed(self.nothing_at(scope, path, around.as_ref().and_then(Value::as_object))))
+        Err(Missing::Failed(nothing_at(path, around.as_ref().and_then(Value::as_object))))
     }
 
     /// The innermost thing on the way to a path that is there.
@@ -184,19 +184,6 @@ impl Decider<'_> {
             }
         }
         Ok(None)
-    }
-
-    fn nothing_at(&self, _scope: ScopeNo, path: &Path, around: Option<&Map<String, Value>>) -> Failure {
-        let there = match around {
-            Some(map) if map.is_empty() => "the object around it is empty".to_owned(),
-            Some(map) => {
-                let names: Vec<&str> = map.keys().map(String::as_str).collect();
-                let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
-                format!("there is: {}{more}", names[..names.len().min(NAMES_SHOWN)].join(", "))
-            }
-            None => "what stands around it is no object".to_owned(),
-        };
-        Failure::new(Category::ExpressionError, "PATH_NOT_FOUND", format!("nothing at '{path}'; {there}"))
     }
 
     /// The value of an expression: the recorded answer, or a question.
@@ -236,6 +223,19 @@ impl Decider<'_> {
         bind("ctx", &|| whole.clone());
         Ok(Bindings(bound))
     }
+}
+
+fn nothing_at(path: &Path, around: Option<&Map<String, Value>>) -> Failure {
+    let there = match around {
+        Some(map) if map.is_empty() => "the object around it is empty".to_owned(),
+        Some(map) => {
+            let names: Vec<&str> = map.keys().map(String::as_str).collect();
+            let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
+            format!("there is: {}{more}", names[..names.len().min(NAMES_SHOWN)].join(", "))
+        }
+        None => "what stands around it is no object".to_owned(),
+    };
+    Failure::new(Category::ExpressionError, "PATH_NOT_FOUND", format!("nothing at '{path}'; {there}"))
 }
 
 /// Lays the value that stands at `at` over what was found at `path` so far.

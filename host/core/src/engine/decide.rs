@@ -14,7 +14,7 @@ use crate::error::{Category, Failure};
 use crate::ids::{ApprovalId, RunId};
 use crate::json::{Blob, Json, Payload, VALUE_DEPTH_MAX};
 use crate::model::{BlockId, Definition, State, StateId, StateKind};
-use crate::ports::{ApprovalRow, ItemRow, OutboxRow, StepRow};
+use crate::ports::{ApprovalRow, ItemRow, OutboxRow, StepRow, Usage};
 use crate::status::{RunStatus, StepStatus};
 use crate::time::Timestamp;
 
@@ -301,7 +301,7 @@ impl<'a> Decider<'a> {
 
     /// The end of a step that has a state's `next` behind it.
     pub(super) fn succeed(&mut self, step: StepNo, state: &State, output: Option<Payload>) {
-        self.succeed_with(step, state, output, self.next_of(state), Default::default(), Vec::new());
+        self.succeed_with(step, state, output, self.next_of(state), Usage::default(), Vec::new());
     }
 
     pub(super) fn next_of(&self, state: &State) -> Then {
@@ -317,7 +317,7 @@ impl<'a> Decider<'a> {
         state: &State,
         output: Option<Payload>,
         then: Then,
-        usage: crate::ports::Usage,
+        usage: Usage,
         warnings: Vec<Failure>,
     ) {
         let scope = self.state.steps.get(&step).map(|s| s.scope);
@@ -352,7 +352,7 @@ impl<'a> Decider<'a> {
 
     /// The end of a step by an error that is not tried again: to `onReject`, to `onError`, or the scope fails.
     pub(super) fn fail(&mut self, step: StepNo, state: &State, failure: &Failure) {
-        self.fail_with(step, state, failure, Default::default(), Vec::new());
+        self.fail_with(step, state, failure, Usage::default(), Vec::new());
     }
 
     pub(super) fn fail_with(
@@ -360,7 +360,7 @@ impl<'a> Decider<'a> {
         step: StepNo,
         state: &State,
         failure: &Failure,
-        usage: crate::ports::Usage,
+        usage: Usage,
         warnings: Vec<Failure>,
     ) {
         let Some(open) = self.state.steps.get(&step).cloned() else { return };
@@ -452,7 +452,7 @@ impl<'a> Decider<'a> {
             error: None,
             write: None,
             then: Then::Stop,
-            usage: Default::default(),
+            usage: Usage::default(),
             warnings: Vec::new(),
         });
     }
@@ -489,7 +489,12 @@ impl<'a> Decider<'a> {
             &self.state,
             id,
             &open,
-            Some((status, actor.clone(), comment.clone(), self.inputs.now)),
+            Some(super::project::Decided {
+                status,
+                actor: actor.clone(),
+                comment: comment.clone(),
+                at: self.inputs.now,
+            }),
         );
         self.out.approvals.insert(id.clone(), row);
         self.emit(Event::ApprovalDecided { approval: id.clone(), step: open.step, status, actor, comment });

@@ -13,6 +13,7 @@ use crate::error::{Category, Failure};
 use crate::ids::{StepId, Visit};
 use crate::json::{Json, Payload};
 use crate::model::{Call, Fail, Foreach, Next, Operation, SignalWait, State, StateKind, Switch, Wait};
+use crate::ports::Usage;
 use crate::status::RunStatus;
 use crate::time::{Timestamp, parse_duration_ms, seconds_to_ms};
 
@@ -55,7 +56,7 @@ impl Decider<'_> {
                 Ok(())
             }
             Ok(Entered::Ended(output, then)) => {
-                self.succeed_with(number, state, output, then, Default::default(), Vec::new());
+                self.succeed_with(number, state, output, then, Usage::default(), Vec::new());
                 Ok(())
             }
             Ok(Entered::Open(_)) => self.opened(number, state, &activity),
@@ -169,13 +170,11 @@ impl Decider<'_> {
                 _ => {}
             }
         }
-        match switch.default {
-            Some(next) => Ok(Entered::Ended(None, self.then(next))),
-            None => {
-                let message = "no condition of the switch holds and it has no defaultNext";
-                Err(Failure::new(Category::ExpressionError, "NO_CONDITION_HOLDS", message).into())
-            }
-        }
+        let otherwise = switch.default.ok_or_else(|| {
+            let message = "no condition of the switch holds and it has no defaultNext";
+            Failure::new(Category::ExpressionError, "NO_CONDITION_HOLDS", message)
+        })?;
+        Ok(Entered::Ended(None, self.then(otherwise)))
     }
 
     fn then(&self, next: Next) -> Then {

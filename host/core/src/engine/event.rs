@@ -436,6 +436,9 @@ impl Event {
     }
 
     /// The data as it is stored: the JSON of the variant's fields.
+    ///
+    /// # Panics
+    /// Never: every part of an event serialises.
     pub fn encode(&self) -> String {
         let text = serde_json::to_string(self).expect("events serialise");
         // {"step.completed":{…}} without the outer object.

@@ -64,10 +64,16 @@ impl<'a> Decider<'a> {
                     self.succeed_with(number, state, Some(output), then, usage, warnings);
                     Ok(())
                 }
-                Err(failure) => self.attempt_failed(&step, state, failure, usage, warnings),
+                Err(failure) => {
+                    self.attempt_failed(&step, state, failure, usage, warnings);
+                    Ok(())
+                }
             },
             Ok(Outcome::Suspend(suspension)) => self.suspend(&step, state, suspension, usage, warnings),
-            Err(failure) => self.attempt_failed(&step, state, failure, usage, warnings),
+            Err(failure) => {
+                self.attempt_failed(&step, state, failure, usage, warnings);
+                Ok(())
+            }
         }
     }
 
@@ -100,18 +106,24 @@ impl<'a> Decider<'a> {
             let message =
                 "the action suspended itself without anything that could wake it: a signal, a time or an approval";
             let failure = Failure::new(Category::ActionError, "SUSPENDED_FOR_EVER", message).never_retried();
-            return self.attempt_failed(step, state, failure, usage, warnings);
+            self.attempt_failed(step, state, failure, usage, warnings);
+            return Ok(());
         }
         let kept = match self.value("the suspended state", Json::of(&base64(&kept))) {
             Ok(kept) => kept,
-            Err(failure) => return self.attempt_failed(step, state, failure, usage, warnings),
+            Err(failure) => {
+                self.attempt_failed(step, state, failure, usage, warnings);
+                return Ok(());
+            }
         };
         let mut wake_at = wake_after_ms.map(|ms| self.now().plus_ms(ms));
         let approval = match approval {
             None => None,
             Some(request) => {
-                if let Some(failure) = request.summary.as_ref().and_then(|s| super::decide::too_deep("the summary", s)) {
-                    return self.attempt_failed(step, state, failure, usage, warnings);
+                if let Some(failure) = request.summary.as_ref().and_then(|s| super::decide::too_deep("the summary", s))
+                {
+                    self.attempt_failed(step, state, failure, usage, warnings);
+                    return Ok(());
                 }
                 let own = request.deadline_ms.map(|ms| self.now().plus_ms(ms));
                 let deadline = own.into_iter().chain(step.deadline).min();
@@ -156,7 +168,7 @@ impl<'a> Decider<'a> {
         mut failure: Failure,
         usage: Usage,
         warnings: Vec<Failure>,
-    ) -> Result<(), Stop> {
+    ) {
         // What cannot be kept whole is not kept at all; the code and the message say what happened.
         failure.details = failure.details.filter(|details| super::decide::too_deep("", details).is_none());
         match retry_after(step, state.retry.as_ref(), &failure) {
@@ -172,7 +184,6 @@ impl<'a> Decider<'a> {
             }
             None => self.fail_with(step.number, state, &failure, usage, warnings),
         }
-        Ok(())
     }
 
     /// The pause is over, or the parked step's time has come.
@@ -189,15 +200,12 @@ impl<'a> Decider<'a> {
             let expired = parked.approval.as_ref().filter(|id| {
                 self.state.approvals.get(*id).and_then(|open| open.deadline).is_some_and(|due| due <= self.now())
             });
-            let wake = match expired {
-                Some(id) => {
-                    self.decide_approval(id, ApprovalStatus::TimedOut, None, None);
-                    Wake::Approval { status: ApprovalStatus::TimedOut, actor: None, comment: None }
-                }
-                None => {
-                    self.drop_approval(parked.approval.as_ref());
-                    Wake::Timer
-                }
+            let wake = if let Some(id) = expired {
+                self.decide_approval(id, ApprovalStatus::TimedOut, None, None);
+                Wake::Approval { status: ApprovalStatus::TimedOut, actor: None, comment: None }
+            } else {
+                self.drop_approval(parked.approval.as_ref());
+                Wake::Timer
             };
             self.emit(Event::StepWoken { step: number, wake });
         }
@@ -211,7 +219,7 @@ impl<'a> Decider<'a> {
     }
 
     /// The time of an attempt is up.
-    pub(super) fn deadline(&mut self, number: StepNo, step: &Arc<Step>, state: &State) -> Result<(), Stop> {
+    pub(super) fn deadline(&mut self, number: StepNo, step: &Arc<Step>, state: &State) {
         let seconds = state.timeout_ms.unwrap_or_default() as f64 / 1000.0;
         let waits_for_human = step.parked.as_ref().is_some_and(|parked| parked.approval.is_some());
         self.release(number, ApprovalStatus::TimedOut, "the step's time is up");
@@ -229,7 +237,7 @@ impl<'a> Decider<'a> {
                 Failure::new(Category::TimeoutError, "STEP_TIMEOUT", message)
             }
         };
-        self.attempt_failed(step, state, failure, Usage::default(), Vec::new())
+        self.attempt_failed(step, state, failure, Usage::default(), Vec::new());
     }
 }
 

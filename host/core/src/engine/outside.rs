@@ -15,6 +15,7 @@ use crate::error::{Category, Failure};
 use crate::ids::{ApprovalId, RunId};
 use crate::json::{Json, Payload};
 use crate::model::{State, StateKind};
+use crate::ports::Usage;
 use crate::status::RunStatus;
 
 impl Decider<'_> {
@@ -150,11 +151,11 @@ impl Decider<'_> {
                 }
                 let state = self.state_of(&step).ok_or_else(stale)?;
                 if matches!(key, TimerKey::Deadline(_)) {
-                    self.deadline(*number, &step, state)
+                    self.deadline(*number, &step, state);
                 } else {
                     self.wake(*number, &step, state);
-                    Ok(())
                 }
+                Ok(())
             }
         }
     }
@@ -183,7 +184,8 @@ impl Decider<'_> {
             }
             None => Failure::new(Category::ActionError, "CHILD_CANCELLED", format!("child run {child} was cancelled")),
         };
-        self.attempt_failed(&step, state, failure, Default::default(), Vec::new())
+        self.attempt_failed(&step, state, failure, Usage::default(), Vec::new());
+        Ok(())
     }
 
     fn child_output(&mut self, step: &Step, state: &State, output: Option<Json>) -> Result<Payload, Missing> {

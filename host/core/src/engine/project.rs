@@ -124,15 +124,23 @@ fn branch_path(def: &Definition, run: &RunState, scope: ScopeNo) -> (String, Opt
     (parts.join("."), innermost)
 }
 
+/// How an approval was decided.
+pub(super) struct Decided {
+    pub(super) status: ApprovalStatus,
+    pub(super) actor: Option<Arc<str>>,
+    pub(super) comment: Option<String>,
+    pub(super) at: Timestamp,
+}
+
 /// The row of an approval, open or decided.
 pub(super) fn approval_row(
     run: &RunState,
     id: &ApprovalId,
     open: &OpenApproval,
-    decided: Option<(ApprovalStatus, Option<Arc<str>>, Option<String>, Timestamp)>,
+    decided: Option<Decided>,
 ) -> ApprovalRow {
     let (status, decided_by, comment, decided_at) = match decided {
-        Some((status, actor, comment, at)) => (status, actor, comment, Some(at)),
+        Some(Decided { status, actor, comment, at }) => (status, actor, comment, Some(at)),
         None => (ApprovalStatus::Pending, None, None, None),
     };
     let step_id = run.steps.get(&open.step).map_or_else(|| crate::ids::StepId::new(""), |step| step.id.clone());

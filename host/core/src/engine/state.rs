@@ -133,7 +133,9 @@ impl RunState {
         self.seq += 1;
         match event {
             Event::RunCreated { .. } => {}
-            Event::RunStatusChanged { status, output, error, .. } => self.status_changed(at, *status, output, error),
+            Event::RunStatusChanged { status, output, error, .. } => {
+                self.status_changed(at, *status, output.as_ref(), error.as_ref());
+            }
             Event::RunPhaseChanged { phase } => self.phase = Some(phase.clone()),
             Event::StepScheduled { step, step_id, scope, state, visit, activity, deadline } => {
                 let opened = Step::scheduled(self.seq, at, *step, step_id, *scope, state, *visit, activity, *deadline);
@@ -219,15 +221,15 @@ impl RunState {
         }
     }
 
-    fn status_changed(&mut self, at: Timestamp, status: RunStatus, output: &Option<Payload>, error: &Option<RunError>) {
+    fn status_changed(&mut self, at: Timestamp, status: RunStatus, output: Option<&Payload>, error: Option<&RunError>) {
         self.status = status;
         self.paused_at = (status == RunStatus::Paused).then_some(at);
         if status != RunStatus::Pending {
             self.started_at.get_or_insert(at);
         }
         if status.is_terminal() {
-            self.output.clone_from(output);
-            self.error.clone_from(error);
+            self.output = output.cloned();
+            self.error = error.cloned();
             self.completed_at = Some(at);
             self.mailbox.clear();
             self.steps.clear();

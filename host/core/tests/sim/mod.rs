@@ -1,6 +1,10 @@
 //! A small world around the engine: virtual time, actions that are plain functions, deliveries in any order, duplicates and crashes.
 //! It checks the engine's promises after every decision.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    clippy::needless_pass_by_value,
+    reason = "each test file uses its part; a test reads better without `&`"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -114,7 +114,6 @@ async fn embedded(
     let temporary = tempfile::tempdir().context("failed to make a temporary directory")?;
     let mut config = config(args, temporary.path().join("data"));
     // Compiled code outlives a temporary directory: compiling takes seconds.
-    config.cache_dir = config.cache_dir.or_else(user_cache_dir);
     config.environments = environments;
     let host = Host::start(config, stop.clone()).await.map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     report(&host.problems);
@@ -134,13 +133,6 @@ async fn embedded(
     stop.cancel();
     serving.await.context("failed to stop the host")?;
     result
-}
-
-fn user_cache_dir() -> Option<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    base.is_absolute().then(|| base.join("caisson"))
 }
 
 async fn apply_and_run(
