@@ -27,9 +27,9 @@ async fn broken_definitions_are_refused_with_line_and_column_and_store_nothing()
     let bomb = {
         let mut text = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
         for (this, last) in ('b'..='k').zip('a'..) {
-            let _ = write!(
+            let _ = writeln!(
                 text,
-                "{this}: &{this} [*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last}]\n"
+                "{this}: &{this} [*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last}]"
             );
         }
         text
