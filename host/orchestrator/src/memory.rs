@@ -65,6 +65,11 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// Whether there is no room: commits are refused with [`StoreError::Full`] until there is.
+    pub fn set_full(&self, full: bool) {
+        self.state.lock().full = full;
+    }
+
     fn open(&self) -> Result<MutexGuard<'_, State>, StoreError> {
         let state = self.state.lock();
         if state.closed { Err(StoreError::Other("store is closed".to_owned())) } else { Ok(state) }
@@ -93,7 +98,11 @@ fn newest_first<T>(
 impl Store for MemoryStore {
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         commit.check()?;
-        self.open()?.commit(&commit)
+        let mut state = self.open()?;
+        if state.full {
+            return Err(StoreError::Full("memory".to_owned()).into());
+        }
+        state.commit(&commit)
     }
 
     async fn load(&self, run: &RunId) -> Result<Option<StoredRun>, StoreError> {

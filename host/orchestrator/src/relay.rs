@@ -11,6 +11,7 @@ use caisson_core::json::Payload;
 use caisson_core::ports::{NewRun, OutboxRow, Ready};
 use caisson_core::status::RunStatus;
 use futures_util::future::join_all;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::{Error, Kind};
 use crate::service::{Service, as_run_error};
@@ -21,8 +22,34 @@ const PAGE: u32 = 256;
 /// Pause after the store failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Steps that a dead process held are given back. Everything else that was under way is found by its rows.
+/// Steps that a dead process held are given back. Everything else that was under way is found by its rows. If the store cannot take it now (a
+/// full disk), the host starts all the same and goes on trying.
 pub(crate) async fn recover(service: &Service) -> Result<(), Error> {
+    if !give_back(service).await? {
+        service.0.tasks.spawn(recover_later(service.clone()));
+    }
+    Ok(())
+}
+
+async fn recover_later(service: Service) {
+    let work = async {
+        loop {
+            tokio::time::sleep(STORE_PAUSE).await;
+            match give_back(&service).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(error = %error, "claimed steps cannot be read"),
+            }
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = service.0.stopping.cancelled() => {}
+    }
+}
+
+/// Whether every step of a former process was given back.
+async fn give_back(service: &Service) -> Result<bool, Error> {
     let inner = &service.0;
     let mut seen = 0;
     loop {
@@ -35,20 +62,20 @@ pub(crate) async fn recover(service: &Service) -> Result<(), Error> {
             service.submit(run, Stimulus::Lost { step: *step, claim: *claim }).await
         });
         let results = join_all(given_back).await;
-        // If none of them moved, asking again would not end.
+        // If none of them moved, asking again at once would not end.
         if results.iter().all(Result::is_err) {
             for ((run, step, _), result) in lost.iter().zip(results) {
                 if let Err(error) = result {
-                    tracing::error!(run_id = %run, step, error = %error, "step cannot be given back");
+                    tracing::error!(run_id = %run, step, error = %error, "step cannot be given back yet");
                 }
             }
-            break;
+            return Ok(false);
         }
     }
     if seen > 0 {
         tracing::info!(steps = seen, "steps of a former process are given back");
     }
-    Ok(())
+    Ok(true)
 }
 
 /// From the queue to a slot.
@@ -60,17 +87,30 @@ pub(crate) async fn pump(service: Service) {
             let ready = inner.ports.queue.next().await;
             let service = service.clone();
             inner.tasks.spawn(async move {
-                let host = service.0.options.host.clone();
-                let stimulus = Stimulus::Claim { step: ready.step, host };
-                if let Err(error) = service.submit_with(&ready.run, stimulus, Some(permit), None).await {
-                    tracing::debug!(run_id = %ready.run, step = ready.step, error = %error, "step is not claimed");
-                }
+                claim(&service, ready, permit).await;
             });
         }
     };
     tokio::select! {
         () = work => {}
         () = inner.stopping.cancelled() => {}
+    }
+}
+
+/// Claims a step and runs it. A step that the store could not give now goes back to the queue: its row is still ready, and nobody else looks at it.
+async fn claim(service: &Service, ready: Ready, permit: OwnedSemaphorePermit) {
+    let stimulus = Stimulus::Claim { step: ready.step, host: service.0.options.host.clone() };
+    match service.submit_with(&ready.run, stimulus, Some(permit), None).await {
+        Ok(_) => {}
+        Err(error) if error.kind == Kind::Unavailable || error.code == "RUN_BUSY" => {
+            tracing::warn!(run_id = %ready.run, step = ready.step, error = %error, "step is not claimed yet");
+            tokio::select! {
+                () = tokio::time::sleep(STORE_PAUSE) => service.0.ports.queue.publish(vec![ready], false),
+                () = service.0.stopping.cancelled() => {}
+            }
+        }
+        // Superseded: claimed, cancelled, or its run is paused.
+        Err(error) => tracing::debug!(run_id = %ready.run, step = ready.step, error = %error, "step is not claimed"),
     }
 }
 

@@ -143,6 +143,28 @@ async fn a_step_that_was_running_when_the_process_ended_is_attempted_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_full_for_a_while_loses_neither_results_nor_ready_steps() {
+    let store = Arc::new(MemoryStore::new());
+    // One slot: the second run's step waits in the queue and is claimed while nothing can be stored.
+    let bench = Bench::on(store.clone(), 1).await;
+    bench.save("id: gate\nstates: [{name: g, type: operation, action: t.gate, input: {n: 7}, end: true}]").await;
+    let first = bench.start("gate", json!({})).await;
+    bench.until("the step runs", async || bench.actions.at_once.load(Ordering::SeqCst) == 1).await;
+    let second = bench.start("gate", json!({})).await;
+    store.set_full(true);
+    assert_eq!(bench.service.start_run(start("gate", &json!({}))).await.unwrap_err().code, "STORE_FULL");
+    bench.actions.gate.notify_one();
+    bench.until("the step has ended", async || bench.actions.at_once.load(Ordering::SeqCst) == 0).await;
+    assert_eq!(bench.service.row("default", &first).await.unwrap().status, RunStatus::Running);
+    store.set_full(false);
+    assert_eq!(output(&bench.end(&first).await), json!({"n": 7}));
+    bench.until("the next step runs", async || bench.actions.at_once.load(Ordering::SeqCst) == 1).await;
+    bench.actions.gate.notify_one();
+    assert_eq!(output(&bench.end(&second).await), json!({"n": 7}));
+    assert_eq!(bench.actions.calls.lock()["g"], 2, "a step ran twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancel_stops_the_guest_and_its_child_and_lets_a_parked_one_clean_up() {
     let bench = Bench::new().await;
     bench.save("id: child\nstates: [{name: g, type: operation, action: t.gate, end: true}]").await;

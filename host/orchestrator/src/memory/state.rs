@@ -39,6 +39,7 @@ pub(super) struct State {
     pub logs: Vec<HostLogLine>,
     pub latest: Option<Timestamp>,
     pub closed: bool,
+    pub full: bool,
 }
 
 impl State {
