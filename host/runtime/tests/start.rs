@@ -3,12 +3,11 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::Instant;
 
 use caisson_core::ports::ActionRunner;
 use caisson_runtime::{Allocation, PackageError, Runtime, RuntimeConfig};
 use serde_json::json;
-use support::{cache_dir, done, invocation, run};
+use support::{cache_dir, done, invocation};
 
 /// The cache as another test left it, to spoil.
 fn copied_cache() -> tempfile::TempDir {
@@ -110,75 +109,4 @@ fn built_in_actions_are_listed() {
         ]
     );
     assert_eq!(support::runtime().packages().len(), 4);
-}
-
-/// `cargo test -p caisson-runtime --release --test start -- --ignored --nocapture`
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn measure_calls() {
-    use caisson_core::ports::{Bindings, Evaluation, Evaluator};
-    let rss = || {
-        let status = std::fs::read_to_string("/proc/self/status").expect("linux");
-        let lines = status.lines().filter(|line| line.starts_with("Rss") || line.starts_with("VmRSS"));
-        lines.map(|line| line.replace(['\t', ' '], "")).collect::<Vec<_>>().join(" ")
-    };
-    const CALLS: u32 = 2_000;
-    support::runtime();
-    eprintln!("started: {}", rss());
-    run("core.echo", json!(1)).await;
-    eprintln!("one call: {}", rss());
-    for (name, action, input) in [
-        ("echo", "core.echo", json!({"a": [1, 2, 3]})),
-        ("script", "script.run", json!({"source": "input.a", "input": {"a": 1}})),
-    ] {
-        let began = Instant::now();
-        let mut cpu_us = 0;
-        for _ in 0..CALLS {
-            cpu_us += run(action, input.clone()).await.usage.cpu_us;
-        }
-        eprintln!(
-            "{name}: {:?} a call, {} µs of CPU in the guest's task, {:?}",
-            began.elapsed() / CALLS,
-            cpu_us / u64::from(CALLS),
-            rss()
-        );
-    }
-    let evaluator = caisson_runtime::StarlarkEvaluator::new(support::runtime().clone());
-    let evaluation = Evaluation {
-        source: "x.a > 1".into(),
-        bindings: Bindings(vec![("x".to_owned(), caisson_core::json::Json::of(&json!({"a": 2})))]),
-    };
-    let began = Instant::now();
-    for _ in 0..CALLS {
-        evaluator.evaluate(&evaluation).await.expect("a value");
-    }
-    eprintln!("evaluate: {:?} a call", began.elapsed() / CALLS);
-    let burst: Vec<_> = (0..50)
-        .map(|_| {
-            tokio::spawn(async {
-                for _ in 0..20 {
-                    run("script.run", json!({"source": "[x for x in range(1000)]"})).await;
-                }
-            })
-        })
-        .collect();
-    for one in burst {
-        one.await.expect("it ends");
-    }
-    eprintln!("after a burst of 50: {:?}", rss());
-}
-
-/// Apart from the other, because a compiler leaves memory behind.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn measure_start() {
-    let fresh = tempfile::tempdir().expect("a directory");
-    for moment in ["cold", "cached"] {
-        let config = RuntimeConfig { cache_dir: Some(fresh.path().to_path_buf()), ..RuntimeConfig::default() };
-        let began = Instant::now();
-        let started =
-            tokio::task::spawn_blocking(|| Runtime::new(config).expect("it starts")).await.expect("it starts");
-        eprintln!("start, {moment}: {:?}", began.elapsed());
-        tokio::task::spawn_blocking(move || drop(started)).await.expect("it stops");
-    }
 }
