@@ -115,7 +115,9 @@ async fn execute(service: &Service, about: About) -> Entry {
         invocation.input = value(service, &input).await?;
         if let (Some(kept), Some(resumed)) = (&kept, &mut invocation.resumed) {
             let text = value(service, kept).await?.value();
-            resumed.state = text.as_str().and_then(unbase64).unwrap_or_default();
+            resumed.state = text.as_str().and_then(unbase64).ok_or_else(|| {
+                Error::new(Kind::Internal, "SUSPENSION_UNREADABLE", "what the guest kept cannot be read back")
+            })?;
             if let Wake::Signal { payload, .. } = &mut resumed.wake {
                 *payload = Payload::Inline(value(service, payload).await?);
             }

@@ -246,3 +246,18 @@ fn a_package_is_read_without_running_it() {
     assert!(inspect(b"\0asm\x01\0\0\0").is_err(), "a core module is no package");
     assert!(inspect(b"nonsense").is_err());
 }
+
+#[tokio::test]
+async fn an_import_that_the_manifest_does_not_ask_for_is_refused_at_load() {
+    let (asked, silent) = (&b"[\"kv\", \"approval\"]"[..], &b"[\"approval\"      ]"[..]);
+    assert_eq!(asked.len(), silent.len());
+    let mut lying = component();
+    let places: Vec<usize> = (0..lying.len() - asked.len()).filter(|at| lying[*at..].starts_with(asked)).collect();
+    assert!(!places.is_empty(), "the manifest is in the component");
+    for at in places {
+        lying[at..at + asked.len()].copy_from_slice(silent);
+    }
+    let refused = caisson_runtime::inspect(&lying).expect_err("it imports kv and does not say so").to_string();
+    assert!(refused.contains("kv"), "{refused}");
+    assert!(runtime().await.load(&lying).is_err(), "it was loaded");
+}

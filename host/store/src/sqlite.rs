@@ -83,6 +83,7 @@ impl SqliteStore {
         let file = dir.join(DATABASE_FILE);
         let mut connection =
             connect_options(&file).create_if_missing(true).connect().await.map_err(|e| error::of(&e))?;
+        check_durable(&mut connection).await?;
         migrate::run(&mut connection).await?;
         if let Some(bytes) = options.size_max {
             writer::set_size_max(&mut connection, bytes).await?;
@@ -157,6 +158,22 @@ impl SqliteStore {
             Err(error) => tracing::error!(%error, "the store's writer is gone"),
         }
     }
+}
+
+/// What a commit promises rests on two settings of the connection that writes. A file system that cannot keep a WAL, or a slip in
+/// [`connect_options`], would drop them without a word.
+async fn check_durable(connection: &mut sqlx::SqliteConnection) -> Result<(), StoreError> {
+    const FULL: i64 = 2;
+    let failed = |e: sqlx::Error| error::of(&e);
+    let synchronous: i64 =
+        sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *connection).await.map_err(failed)?;
+    let journal: String =
+        sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await.map_err(failed)?;
+    if synchronous == FULL && journal == "wal" {
+        return Ok(());
+    }
+    let message = format!("SQLite is set to synchronous={synchronous}, journal_mode={journal}; commits need 2 and wal");
+    Err(StoreError::Other(message))
 }
 
 fn closed() -> StoreError {

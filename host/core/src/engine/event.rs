@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Failure;
 use crate::expr::Path;
 use crate::ids::{ApprovalId, Realm, RunId, StepId};
-use crate::json::Payload;
+use crate::json::{Json, Payload};
 use crate::ports::{PluginRef, Usage};
 use crate::status::{RunStatus, StepStatus};
 use crate::time::Timestamp;
@@ -439,10 +439,10 @@ impl Event {
     ///
     /// # Panics
     /// Never: every part of an event serialises.
-    pub fn encode(&self) -> String {
+    pub fn encode(&self) -> Json {
         let text = serde_json::to_string(self).expect("events serialise");
         // {"step.completed":{…}} without the outer object.
-        text[self.kind().len() + 4..text.len() - 1].to_owned()
+        Json::own(text[self.kind().len() + 4..text.len() - 1].to_owned())
     }
 
     /// Reads a stored event.
@@ -469,9 +469,9 @@ mod tests {
         };
         let data = event.encode();
         assert_eq!(
-            data,
+            data.get(),
             r#"{"step":7,"status":"SUCCEEDED","output":{"json":{"b":1,"a":null}},"write":{"path":"steps.x"},"then":{"next":"y"}}"#
         );
-        assert_eq!(Event::decode("step.completed", &data).expect("reads"), event);
+        assert_eq!(Event::decode("step.completed", data.get()).expect("reads"), event);
     }
 }

@@ -432,7 +432,7 @@ pub fn replay(id: &RunId, history: &[Recorded]) -> RunState {
     let first = &history[0];
     let mut state = RunState::created(id.clone(), first.at, &first.event).expect("created");
     for recorded in &history[1..] {
-        let event = Event::decode(recorded.event.kind(), &recorded.event.encode()).expect("event reads back");
+        let event = Event::decode(recorded.event.kind(), recorded.event.encode().get()).expect("event reads back");
         assert_eq!(event, recorded.event);
         state.apply(recorded.at, &event);
     }
