@@ -460,7 +460,7 @@ mod tests {
         let event = Event::StepCompleted {
             step: 7,
             status: StepStatus::Succeeded,
-            output: Some(Payload::Inline(crate::json::Json::parse("{\"b\":1,\"a\":null}").expect("json"))),
+            output: Some(Payload::Inline(Json::parse("{\"b\":1,\"a\":null}").expect("json"))),
             error: None,
             write: Some(Write { path: Path::keys(["steps", "x"]), value: None }),
             then: Then::Next("y".into()),
