@@ -257,7 +257,7 @@ async fn an_import_that_the_manifest_does_not_ask_for_is_refused_at_load() {
     for at in places {
         lying[at..at + asked.len()].copy_from_slice(silent);
     }
-    let refused = caisson_runtime::inspect(&lying).expect_err("it imports kv and does not say so").to_string();
+    let refused = inspect(&lying).expect_err("it imports kv and does not say so").to_string();
     assert!(refused.contains("kv"), "{refused}");
     assert!(runtime().await.load(&lying).is_err(), "it was loaded");
 }
