@@ -25,6 +25,7 @@ pub use document::Format;
 use crate::model::Definition;
 use catalog::Places;
 use diagnostic::Sink;
+pub(crate) use diagnostic::nearest;
 use document::{Node, Source, Span};
 
 /// What came of reading a definition.

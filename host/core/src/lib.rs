@@ -10,6 +10,7 @@ pub mod expr;
 pub mod ids;
 pub mod json;
 pub mod model;
+pub mod plugin;
 pub mod ports;
 pub mod schema;
 pub mod status;

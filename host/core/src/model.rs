@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::expr::{Path, Template};
+use crate::plugin::Grants;
 use crate::schema::Validator;
 
 /// One immutable revision of a workflow.
@@ -163,6 +164,8 @@ pub struct Operation {
     pub idempotency_key: Option<Template>,
     /// Where to go when a human said no.
     pub on_reject: Option<StateId>,
+    /// What the state leaves of the plugin's capabilities; `None` narrows nothing.
+    pub capabilities: Option<Arc<Grants>>,
 }
 
 /// The first condition that holds.

@@ -6,8 +6,11 @@ mod commit;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod evaluator;
+mod journal;
 mod paging;
+mod plugins;
 mod queue;
+mod secrets;
 mod store;
 
 pub use action::{
@@ -16,8 +19,11 @@ pub use action::{
 };
 pub use clock::Clock;
 pub use evaluator::{Bindings, Evaluation, Evaluator};
+pub use journal::{ArtifactRow, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, Record};
 pub use paging::{Cursor, PAGE_LIMIT_MAX};
+pub use plugins::{Compilation, PluginHost, PluginRow, PluginStore};
 pub use queue::{Ready, TaskQueue};
+pub use secrets::{Secret, Secrets};
 pub use store::{
     ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, CommitError, DefinitionFilter, DefinitionRow, EventRow,
     HostLogLine, IdempotencyRow, ItemRow, NewRun, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunFilter,

@@ -150,7 +150,14 @@ impl Decider<'_> {
         let plugin = pinned.plugin.clone();
         let input = self.value("the input", Json::of(&input))?;
         let max_attempts = state.retry.as_ref().map_or(1, |retry| retry.max_attempts);
-        Ok(Activity::Operation { action: operation.action.clone(), plugin, input, idempotency_key: key, max_attempts })
+        Ok(Activity::Operation {
+            action: operation.action.clone(),
+            plugin,
+            input,
+            idempotency_key: key,
+            max_attempts,
+            narrowed: operation.capabilities.clone(),
+        })
     }
 
     fn begin_switch(&mut self, scope: ScopeNo, switch: &Switch) -> Result<Entered, Missing> {

@@ -11,6 +11,7 @@ use crate::error::Failure;
 use crate::expr::Path;
 use crate::ids::{ApprovalId, Realm, RunId, StepId};
 use crate::json::{Json, Payload};
+use crate::plugin::Grants;
 use crate::ports::{PluginRef, Usage};
 use crate::status::{RunStatus, StepStatus};
 use crate::time::Timestamp;
@@ -220,7 +221,16 @@ pub enum Activity {
     Instant,
     /// An action of a plugin.
     #[serde(rename = "operation")]
-    Operation { action: Arc<str>, plugin: PluginRef, input: Payload, idempotency_key: Arc<str>, max_attempts: u32 },
+    Operation {
+        action: Arc<str>,
+        plugin: PluginRef,
+        input: Payload,
+        idempotency_key: Arc<str>,
+        max_attempts: u32,
+        /// What the workflow leaves of the plugin's capabilities.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        narrowed: Option<Arc<Grants>>,
+    },
     /// Branches.
     #[serde(rename = "parallel")]
     Parallel,

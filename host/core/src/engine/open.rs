@@ -103,6 +103,9 @@ pub struct Step {
     pub created_at: Timestamp,
     /// When a host first took it.
     pub started_at: Option<Timestamp>,
+    /// When a host first took this entry of this attempt: another host that goes on with it starts the guest's clock here too.
+    #[serde(default)]
+    pub entered_at: Option<Timestamp>,
 }
 
 /// A suspended guest.
@@ -251,6 +254,7 @@ impl Step {
             result_seq: None,
             created_at: at,
             started_at: (status != StepStatus::Pending).then_some(at),
+            entered_at: None,
         }
     }
 
@@ -269,6 +273,7 @@ impl Step {
         self.deadline = None;
         self.attempt = attempt;
         self.entry = 0;
+        self.entered_at = None;
         self.lost = 0;
         self.retry_at = Some(due);
         self.usage = self.usage.plus(usage);

@@ -152,6 +152,7 @@ impl RunState {
                 s.host = Some(host.clone());
                 s.ready_at = None;
                 s.started_at.get_or_insert(at);
+                s.entered_at.get_or_insert(at);
             }),
             Event::StepLost { step, .. } => self.step_mut(*step, |s| {
                 s.lost += 1;
@@ -174,6 +175,7 @@ impl RunState {
                     s.waking = Some(Waking { state: parked.state, wake: wake.clone() });
                 }
                 s.entry += 1;
+                s.entered_at = None;
                 s.make_ready(at);
             }),
             Event::StepRetrying { step, error, attempt, at: due, usage } => {

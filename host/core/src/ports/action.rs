@@ -3,9 +3,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::StepNo;
 use crate::error::Failure;
 use crate::ids::{Realm, RunId, StepId};
 use crate::json::Json;
+use crate::plugin::Grants;
 use crate::time::Timestamp;
 
 /// Which package an action comes from, exactly.
@@ -30,6 +32,8 @@ pub struct ActionInfo {
     pub input_schema: Option<Arc<serde_json::Value>>,
     /// JSON Schema of what it gives.
     pub output_schema: Option<Arc<serde_json::Value>>,
+    /// Whether it is part of the program: nothing has to be kept for a run that pins it.
+    pub built_in: bool,
 }
 
 /// One entering of an attempt.
@@ -49,17 +53,24 @@ pub struct Invocation {
     pub run: RunId,
     /// The step.
     pub step: StepId,
+    /// The step's number in the run.
+    pub number: StepNo,
     /// The state's name.
     pub state: Arc<str>,
     /// From 1.
     pub attempt: u32,
     /// From 0: how often this attempt was entered before.
     pub entry: u32,
+    /// The claim under which this host runs the step. `None` outside a claim: a cancelled step that cleans up, or an action that is tried
+    /// without a run. Such an entry has no journal.
+    pub claim: Option<u32>,
+    /// What the workflow leaves of the plugin's capabilities; `None` narrows nothing.
+    pub narrowed: Option<Arc<Grants>>,
     /// The same for every attempt.
     pub idempotency_key: Arc<str>,
     /// What is left of the attempt's time when this entry began.
     pub deadline_ms: Option<u64>,
-    /// When this entry began; the guest's clock starts here.
+    /// When this entry first began, on whatever host; the guest's clock starts here.
     pub now: Timestamp,
     /// W3C trace context.
     pub traceparent: Option<Arc<str>>,

@@ -19,7 +19,8 @@ impl Commit {
                 && self.items_dropped.is_empty()
                 && self.outbox.is_empty()
                 && self.snapshot.is_none()
-                && self.idempotency.is_none();
+                && self.idempotency.is_none()
+                && self.pins.is_empty();
             return if only_messages { Ok(()) } else { fault("it writes things of a run and names none") };
         };
         if run.version <= self.expected {
@@ -34,8 +35,8 @@ impl Commit {
         if self.timers_set.iter().any(|timer| timer.run != run.id) || self.approvals.iter().any(|a| a.run != run.id) {
             return fault("a timer or an approval is of another run");
         }
-        if self.idempotency.is_some() && self.expected != 0 {
-            return fault("only a new run has an idempotency key");
+        if (self.idempotency.is_some() || !self.pins.is_empty()) && self.expected != 0 {
+            return fault("only a new run has an idempotency key and pins");
         }
         Ok(())
     }

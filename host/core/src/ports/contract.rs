@@ -10,8 +10,12 @@
 mod commits;
 mod definitions;
 mod exact;
+mod journal;
+mod kv;
+mod left;
 mod lists;
 pub mod make;
+mod plugins;
 mod random;
 mod work;
 
@@ -19,7 +23,12 @@ use std::sync::Arc;
 
 pub use random::transcript;
 
-use super::Store;
+use super::{Journal, PluginStore, Store};
+
+/// Everything that a store of runs does.
+pub trait Whole: Store + Journal + PluginStore {}
+
+impl<T: Store + Journal + PluginStore> Whole for T {}
 
 /// Runs the checks of a module, each on a store of its own.
 macro_rules! run {
@@ -33,7 +42,7 @@ macro_rules! run {
 }
 
 /// Checks a kind of store; `make` gives an empty one.
-pub async fn check_store(make: impl AsyncFn() -> Arc<dyn Store>) {
+pub async fn check_store<T: Whole>(make: impl AsyncFn() -> Arc<T>) {
     run!(make:
         commits::{
             a_commit_is_seen_whole_when_it_returns,
@@ -88,6 +97,49 @@ pub async fn check_store(make: impl AsyncFn() -> Arc<dyn Store>) {
             realms_do_not_see_each_other,
             a_workflow_with_runs_cannot_be_deleted,
             numbers_about_runs_are_right,
+        }
+        journal::{
+            records_come_back_in_order_and_by_entry,
+            answers_come_back_byte_for_byte,
+            the_same_record_again_is_fine_and_its_effects_are_not_repeated,
+            another_record_under_the_same_number_is_refused,
+            a_record_that_would_leave_a_gap_is_refused,
+            only_the_attempt_and_the_claim_that_run_may_append,
+            a_step_that_does_not_run_takes_no_records,
+            another_host_goes_on_from_the_same_records,
+            records_go_with_the_commit_that_ends_the_step,
+            records_stay_while_the_step_is_open,
+            a_refused_commit_ends_no_journal,
+            record_and_effects_are_stored_together_or_not_at_all,
+        }
+        kv::{
+            values_are_set_replaced_and_deleted,
+            keys_come_sorted_by_bytes_and_prefixes_are_literal,
+            the_quota_of_keys_is_exact,
+            the_quota_of_bytes_is_exact,
+            a_quota_that_was_lowered_refuses_and_deletes_nothing,
+            scopes_never_see_each_other,
+            effects_without_a_journal_are_stored_together_or_not_at_all,
+        }
+        left::{
+            an_event_is_stored_once,
+            events_come_newest_first_and_filters_hold,
+            pages_of_events_are_stable_while_events_are_added,
+            payloads_come_back_byte_for_byte,
+            files_are_found_listed_and_replaced,
+            a_cursor_that_no_list_gave_is_invalid,
+            the_latest_time_is_raised_by_what_guests_leave,
+        }
+        plugins::{
+            rows_come_back_as_they_were_and_are_replaced,
+            versions_come_newest_first,
+            every_row_of_every_realm_is_read_at_start,
+            a_component_is_kept_once_by_its_digest,
+            a_plugin_that_an_open_run_needs_cannot_be_deleted,
+            a_component_stays_while_another_row_names_it,
+            users_come_newest_first_and_only_while_open,
+            realms_have_plugins_of_their_own,
+            a_refused_run_pins_nothing,
         }
     );
 }

@@ -42,6 +42,8 @@ pub struct Commit {
     pub snapshot: Option<Json>,
     /// For a new run started with an `Idempotency-Key`.
     pub idempotency: Option<IdempotencyRow>,
+    /// For a new run: digests of the installed plugins that it has pinned, built-in ones left out. They are kept while it is open.
+    pub pins: Vec<Arc<str>>,
 }
 
 /// A used `Idempotency-Key`.

@@ -52,7 +52,7 @@ impl Reads {
 pub(super) const TYPES: &[TypeFields] = &[
     TypeFields {
         name: "operation",
-        fields: &["action", "input", "retry", "idempotencyKey", "onReject"],
+        fields: &["action", "input", "retry", "idempotencyKey", "onReject", "capabilities"],
         reads: Reads::Flow,
     },
     TypeFields { name: "switch", fields: &["conditions", "defaultNext", "dataPath"], reads: Reads::Choice },

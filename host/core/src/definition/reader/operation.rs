@@ -1,5 +1,7 @@
 //! Operations and retries.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::super::diagnostic::{code, did_you_mean, quoted};
@@ -9,6 +11,7 @@ use super::{At, Reader, Scope};
 use crate::error::Category;
 use crate::expr::Path;
 use crate::model::{Backoff, Operation, Retry, State, StateId, StateKind};
+use crate::plugin::Grants;
 use crate::time::seconds_to_ms;
 
 /// Attempts of one step: with the longest pause of an hour that is more than a month of trying.
@@ -44,6 +47,7 @@ impl<'a> Reader<'a> {
         let named = self.action(id, fields, input);
         let on_reject = self.target_field(fields, "onReject", scope);
         let idempotency_key = self.text_template(fields, "idempotencyKey");
+        let capabilities = self.capabilities(fields);
         let action = named.as_ref().map_or("", |named| named.action);
         let value = match input {
             Some(input) => self.input(fields, input, named.as_ref(), state)?,
@@ -54,7 +58,20 @@ impl<'a> Reader<'a> {
             None => crate::expr::Template::Constant(value),
         };
         named.as_ref()?;
-        Some(StateKind::Operation(Operation { action: action.into(), input, idempotency_key, on_reject }))
+        Some(StateKind::Operation(Operation { action: action.into(), input, idempotency_key, on_reject, capabilities }))
+    }
+
+    /// What the state leaves of the plugin's capabilities.
+    fn capabilities(&mut self, fields: &mut Fields<'a>) -> Option<Arc<Grants>> {
+        let field = fields.get("capabilities")?;
+        match Grants::parse(&field.node.to_value()) {
+            Ok(grants) => Some(Arc::new(grants)),
+            Err(error) => {
+                let example = "a list like [\"kv\", \"http:api.example.com\"]; an empty one leaves nothing".to_owned();
+                self.invalid(fields, field, format!("'capabilities': {error}"), Some(example));
+                None
+            }
+        }
     }
 
     fn action(&mut self, id: StateId, fields: &mut Fields<'a>, input: Option<Field<'a>>) -> Option<Named<'a>> {

@@ -187,7 +187,8 @@ impl<'a> Reader<'a> {
         };
         let valid: Vec<&str> = STEP_FIELDS.iter().chain(own).copied().collect();
         self.finish(fields, &valid, |_| None);
-        Some(Operation { action: action.into(), input: from_args(input?), idempotency_key: None, on_reject: None })
+        let input = from_args(input?);
+        Some(Operation { action: action.into(), input, idempotency_key: None, on_reject: None, capabilities: None })
     }
 
     fn unsupported(&mut self, fields: &mut Fields<'a>, key: &str) {

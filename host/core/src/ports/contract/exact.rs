@@ -6,7 +6,7 @@ use crate::json::{BlobRef, INLINE_BYTES_MAX, Json, Payload};
 use crate::ports::{Commit, ItemRow, OutboxRow, StepRow, Store};
 
 /// Texts of values that any re-serialisation would change.
-const AWKWARD: &[&str] = &[
+pub(super) const AWKWARD: &[&str] = &[
     "1.0",
     "1e2",
     "-0",

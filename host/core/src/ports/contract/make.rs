@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::engine::ApprovalStatus;
+use crate::engine::{ApprovalStatus, StepNo};
 use crate::ids::{ApprovalId, Realm, RunId, StepId};
 use crate::json::{Json, Payload, sha256_hex};
-use crate::ports::{ApprovalRow, Commit, EventRow, NewVersion, PageRequest, RunRow, StepRow, TimerRow};
+use crate::plugin::{ActionSpec, Engine, Grants, Package, PluginStatus};
+use crate::ports::{
+    ApprovalRow, ArtifactRow, Commit, Effect, EmittedEvent, EntryKey, EventRow, KvScope, NewVersion, PageRequest,
+    PluginRow, Record, RunRow, StepRow, TimerRow,
+};
 use crate::status::{RunStatus, StepStatus};
 use crate::time::Timestamp;
 
@@ -161,4 +165,106 @@ pub fn version(workflow: &str, label: Option<&str>, definition: &str, at: i64) -
         at: Timestamp(at),
         must_exist: None,
     }
+}
+
+/// The first entry of the first attempt of a step, under its first claim: see [`claimed`].
+pub fn entry(run: &RunRow, step: StepNo) -> EntryKey {
+    EntryKey { run: run.id.clone(), step, attempt: 1, entry: 0, claim: 1 }
+}
+
+/// A call with that answer.
+pub fn record(answer: &str) -> Record {
+    Record { call: "http.send".into(), request: "ab".repeat(32).into(), answer: json(answer), clock_ms: 7 }
+}
+
+/// The small state of plugin `notify` in workflow `triage`.
+pub fn scope() -> KvScope {
+    KvScope { realm: realm(), plugin: "notify".into(), workflow: "triage".into() }
+}
+
+/// A value for a key, with room for it.
+pub fn set(key: &str, value: &[u8]) -> Effect {
+    set_within(&scope(), key, value, 1_000, 1 << 20)
+}
+
+/// A value for a key of that scope, within that quota.
+pub fn set_within(scope: &KvScope, key: &str, value: &[u8], max_keys: u64, max_bytes: u64) -> Effect {
+    Effect::SetKey { scope: scope.clone(), key: key.to_owned(), value: value.to_vec(), max_keys, max_bytes }
+}
+
+/// A key that goes.
+pub fn delete(key: &str) -> Effect {
+    Effect::DeleteKey { scope: scope(), key: key.to_owned() }
+}
+
+/// A business event of a run's first step.
+pub fn emitted(run: &RunRow, id: &str, name: &str, at: i64) -> EmittedEvent {
+    EmittedEvent {
+        id: id.into(),
+        realm: run.realm.clone(),
+        run: run.id.clone(),
+        step_id: StepId::new("s1"),
+        plugin: "notify".into(),
+        name: name.into(),
+        correlation_key: Some("order-7".into()),
+        payload: payload("{\"b\":1.0,\"a\":null}"),
+        at: Timestamp(at),
+    }
+}
+
+/// A file of a run's first step.
+pub fn artifact(run: &RunRow, id: &str, at: i64) -> ArtifactRow {
+    ArtifactRow {
+        id: id.into(),
+        realm: run.realm.clone(),
+        run: run.id.clone(),
+        step_id: StepId::new("s1"),
+        plugin: "notify".into(),
+        name: format!("{id}.csv").into(),
+        mime_type: "text/csv".into(),
+        size: 5_000_000_000,
+        sha256: "cd".repeat(32).into(),
+        path: format!("{}/s1/notify/{id}", run.id).into(),
+        at: Timestamp(at),
+    }
+}
+
+/// An installed plugin that asks for little.
+pub fn plugin(id: &str, digest: &str, at: i64) -> PluginRow {
+    PluginRow {
+        realm: realm(),
+        package: Package {
+            id: id.to_owned(),
+            version: "1.0.0".to_owned(),
+            digest: digest.to_owned(),
+            size: 3,
+            wit: "1.0.0".to_owned(),
+            description: "posts \"messages\"".to_owned(),
+            engine: Engine::Component,
+            actions: vec![ActionSpec {
+                name: "post".to_owned(),
+                description: String::new(),
+                config_schema: None,
+                input_schema: Some(serde_json::json!({"type": "object", "maximum": 1.5})),
+                output_schema: None,
+            }],
+            asks: grants(&["http:hooks.example.com", "kv", "secrets:TOKEN"]),
+            limits: [("memoryBytes".to_owned(), 64 << 20)].into(),
+            imports: vec!["caisson:step/http@1.0.0".to_owned()],
+        },
+        status: PluginStatus::Active,
+        grants: grants(&["http", "kv"]),
+        config: json("{ \"z\": 1.0, \"a\": [1e2] }"),
+        source: "upload".into(),
+        error: None,
+        installed_by: "ann".into(),
+        installed_at: Timestamp(at),
+        decided_by: None,
+        decided_at: None,
+    }
+}
+
+/// Grants in their short form.
+pub fn grants(texts: &[&str]) -> Grants {
+    Grants::parse(&serde_json::json!(texts)).expect("valid grants")
 }

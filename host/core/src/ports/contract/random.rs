@@ -1,17 +1,19 @@
 //! A seeded random sequence of operations, and everything that can be seen after each.
 
+mod plugins;
+
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::make;
+use super::{Whole, make};
 use crate::engine::ApprovalStatus;
 use crate::ids::{Realm, RunId};
 use crate::json::{BlobRef, Payload};
 use crate::ports::{
     ApprovalFilter, Commit, CommitError, DefinitionFilter, HostLogLine, IdempotencyRow, ItemRow, LogLine, NewVersion,
-    OutboxRow, RunFilter, RunRow, Store, StoreError,
+    OutboxRow, RunFilter, RunRow, StoreError,
 };
-use crate::status::RunStatus;
+use crate::status::{RunStatus, StepStatus};
 use crate::time::Timestamp;
 
 /// SplitMix64: the same numbers on every machine.
@@ -44,13 +46,13 @@ impl Random {
 }
 
 /// Plays `operations` operations from that seed on an empty store and writes down every answer, and at the end all that is visible.
-pub async fn transcript(store: &dyn Store, seed: u64, operations: u32) -> String {
+pub async fn transcript(store: &dyn Whole, seed: u64, operations: u32) -> String {
     let mut random = Random(seed);
     let mut out = String::new();
     let mut runs: Vec<RunRow> = Vec::new();
     let mut blobs: Vec<BlobRef> = Vec::new();
     for number in 0..operations {
-        let said = match random.below(20) {
+        let said = match random.below(27) {
             0..=13 => commit(store, &mut random, &mut runs, &mut blobs).await,
             14 | 15 => {
                 let realm = random.pick(&[make::realm(), Realm::new("acme", "staging")]);
@@ -69,6 +71,7 @@ pub async fn transcript(store: &dyn Store, seed: u64, operations: u32) -> String
             }
             17 => answer(&store.delete_definition(&make::realm(), random.pick(&["triage", "other"])).await),
             18 => answer(&store.outbox_delete(&[format!("m{}", random.below(20)).into()]).await),
+            20..=26 => plugins::play(store, &mut random).await,
             _ => {
                 let run = RunId::new(format!("r{}", random.below(12)));
                 let line = LogLine {
@@ -89,6 +92,7 @@ pub async fn transcript(store: &dyn Store, seed: u64, operations: u32) -> String
     }
     see_work(store, &mut out).await;
     see_all(store, &mut out, &blobs).await;
+    plugins::see(store, &mut out).await;
     out
 }
 
@@ -102,7 +106,7 @@ fn answer<T: std::fmt::Debug>(result: &Result<T, StoreError>) -> String {
     }
 }
 
-async fn commit(store: &dyn Store, random: &mut Random, runs: &mut Vec<RunRow>, blobs: &mut Vec<BlobRef>) -> String {
+async fn commit(store: &dyn Whole, random: &mut Random, runs: &mut Vec<RunRow>, blobs: &mut Vec<BlobRef>) -> String {
     let fresh = runs.is_empty() || random.chance(25);
     let mut run = if fresh { new_run(random) } else { random.pick(runs) };
     let at = random.time();
@@ -121,8 +125,9 @@ async fn commit(store: &dyn Store, random: &mut Random, runs: &mut Vec<RunRow>, 
     for number in 1..=random.below(4) {
         let ready = random.chance(40).then(|| Timestamp(random.time()));
         let host = random.pick(&[None, None, Some("h1".into()), Some("h2".into())]);
-        let claim = u32::try_from(random.below(5)).unwrap_or(0);
-        commit.steps.push(crate::ports::StepRow { ready_at: ready, host, claim, ..make::step(number) });
+        let claim = u32::try_from(random.below(3)).unwrap_or(0);
+        let status = random.pick(&[StepStatus::Pending, StepStatus::Running, StepStatus::Running, StepStatus::Failed]);
+        commit.steps.push(crate::ports::StepRow { ready_at: ready, host, claim, status, ..make::step(number) });
     }
     for key in ["a", "b", "c"] {
         match random.below(6) {
@@ -164,6 +169,9 @@ async fn commit(store: &dyn Store, random: &mut Random, runs: &mut Vec<RunRow>, 
         let key = format!("k{}", random.below(6));
         commit.idempotency = Some(IdempotencyRow { key, request_hash: format!("h{}", random.below(2)) });
     }
+    if commit.expected == 0 && random.chance(50) {
+        commit.pins = vec![random.pick(&plugins::DIGESTS).into(), "d0".into()];
+    }
     let result = store.commit(Commit { ..commit }).await;
     match result {
         Ok(()) => {
@@ -192,7 +200,7 @@ fn new_run(random: &mut Random) -> RunRow {
 }
 
 /// What the relay and the scheduler see.
-async fn see_work(store: &dyn Store, out: &mut String) {
+async fn see_work(store: &dyn Whole, out: &mut String) {
     let _ = writeln!(out, "ready {:?}", store.ready(50).await.expect("answers"));
     let _ = writeln!(out, "claimed {:?}", store.claimed_by_others("h1", 50).await.expect("answers"));
     let _ = writeln!(out, "due {:?}", store.due_timers(Timestamp(6_000), 50).await.expect("answers"));
@@ -202,7 +210,7 @@ async fn see_work(store: &dyn Store, out: &mut String) {
 }
 
 /// What everybody else sees.
-async fn see_all(store: &dyn Store, out: &mut String, blobs: &[BlobRef]) {
+async fn see_all(store: &dyn Whole, out: &mut String, blobs: &[BlobRef]) {
     let page = make::page(7);
     for environment in [None, Some("default"), Some("staging")] {
         let mut rest = page.clone();
