@@ -7,6 +7,8 @@ use caisson_core::json::{Json, Payload};
 use caisson_core::ports::{ApprovalRow, Commit, EventRow, ItemRow, OutboxRow, RunRow, StepRow, TimerRow};
 use caisson_core::time::Timestamp;
 
+use crate::marks::Marks;
+
 /// A JSON array of rows, being written.
 pub(crate) struct Rows {
     text: String,
@@ -189,11 +191,14 @@ pub(crate) struct Writes {
     pub outbox: Rows,
     pub outbox_done: Rows,
     pub idempotency: Rows,
+    pub pins: Rows,
+    pub runs_ended: Rows,
+    pub steps_ended: Rows,
 }
 
 impl Writes {
     /// Adds what one commit writes. `settled`: the run's status is what it was.
-    pub(crate) fn add(&mut self, commit: &Commit, settled: bool) {
+    pub(crate) fn add(&mut self, commit: &Commit, settled: bool, marks: &Marks) {
         for id in &commit.outbox_done {
             self.outbox_done.text(id);
         }
@@ -235,6 +240,29 @@ impl Writes {
                 r.text(&key.key).realm(&run.realm).text(&key.request_hash).text(run.id.as_str()).int(run.created_at.0);
             });
         }
+        self.add_kept(commit, run, marks);
+    }
+
+    /// What is kept of plugins while a run is open, and of a step's calls while the step is.
+    fn add_kept(&mut self, commit: &Commit, run: &RunRow, marks: &Marks) {
+        for digest in &commit.pins {
+            self.pins.row(|r| {
+                r.text(run.id.as_str()).text(digest).realm(&run.realm).int(run.created_at.0);
+            });
+        }
+        if run.status.is_terminal() && marks.pins() {
+            self.runs_ended.text(run.id.as_str());
+        }
+        for step in marks.journals_ended(commit) {
+            self.steps_ended.row(|r| {
+                r.text(run.id.as_str()).count(step);
+            });
+        }
+    }
+
+    /// Whether the text about plugins and journals has anything to do.
+    pub(crate) fn has_kept(&self) -> bool {
+        [&self.pins, &self.runs_ended, &self.steps_ended].iter().any(|rows| !rows.is_empty())
     }
 
     /// Whether the second text of statements has anything to do.

@@ -8,12 +8,15 @@
 //!
 //! Deliberately absent: a second process. SQLite could share the file, but claims and timers of an embedded store belong to one host.
 
+mod append;
 mod checkpoint;
 mod definitions;
 mod error;
+mod journal;
 mod keys;
 mod lock;
 mod migrate;
+mod plugins;
 mod port;
 mod read;
 mod rows;
@@ -63,7 +66,9 @@ impl Default for SqliteOptions {
 pub struct Counters {
     /// Commits that were answered.
     pub commits: u64,
-    /// Transactions that they were folded into.
+    /// Records of journals, and effects without one, that were answered.
+    pub appends: u64,
+    /// Transactions that both were folded into.
     pub batches: u64,
 }
 
@@ -85,6 +90,7 @@ impl SqliteStore {
             connect_options(&file).create_if_missing(true).connect().await.map_err(|e| error::of(&e))?;
         check_durable(&mut connection).await?;
         migrate::run(&mut connection).await?;
+        let marks = writer::marks(&mut connection).await?;
         if let Some(bytes) = options.size_max {
             writer::set_size_max(&mut connection, bytes).await?;
         }
@@ -104,15 +110,17 @@ impl SqliteStore {
             readers: readers.clone(),
             lock,
             tally: Arc::clone(&tally),
+            marks,
         };
         let writer = tokio::sync::Mutex::new(Some(tokio::spawn(writer.run())));
         Ok(Self { readers, jobs: Mutex::new(Some(jobs)), writer, tally })
     }
 
-    /// How many commits were made, in how many transactions.
+    /// How many commits and records were made, in how many transactions.
     pub fn counters(&self) -> Counters {
         Counters {
             commits: self.tally.commits.load(Ordering::Relaxed),
+            appends: self.tally.appends.load(Ordering::Relaxed),
             batches: self.tally.batches.load(Ordering::Relaxed),
         }
     }

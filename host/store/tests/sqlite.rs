@@ -95,7 +95,8 @@ async fn data_of_a_newer_version_is_refused() {
     let file = dir.path().join(DATABASE_FILE);
     let mut raw = sqlx::sqlite::SqliteConnectOptions::new().filename(&file).connect().await.expect("connects");
     sqlx::raw_sql(
-        "INSERT INTO _sqlx_migrations SELECT 9999, 'later', installed_on, success, checksum, execution_time FROM _sqlx_migrations",
+        "INSERT INTO _sqlx_migrations SELECT 9999, 'later', installed_on, success, checksum, execution_time FROM _sqlx_migrations \
+         LIMIT 1",
     )
     .execute(&mut raw)
     .await

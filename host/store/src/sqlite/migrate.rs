@@ -7,11 +7,21 @@ use sqlx::{SqlSafeStr, SqliteConnection};
 use super::error;
 
 /// Number, name and text of every migration. The same numbers as for PostgreSQL.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "first", include_str!("../../../../migrations/sqlite/0001_first.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "first", include_str!("../../../../migrations/sqlite/0001_first.sql")),
+    (2, "plugins", include_str!("../../../../migrations/sqlite/0002_plugins.sql")),
+];
 
 /// Applies what is missing. A database that knows more than this program is refused.
 pub(crate) async fn run(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let migrations = MIGRATIONS
+    apply(connection, MIGRATIONS).await
+}
+
+async fn apply(
+    connection: &mut SqliteConnection,
+    migrations: &[(i64, &'static str, &'static str)],
+) -> Result<(), StoreError> {
+    let migrations = migrations
         .iter()
         .map(|(number, name, sql)| {
             Migration::new(*number, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
@@ -31,5 +41,30 @@ fn refused(error: &MigrateError) -> StoreError {
             StoreError::Corrupt(format!("migration {number} is not the one that this program knows"))
         }
         other => StoreError::Other(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::ConnectOptions;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn data_of_every_earlier_schema_is_kept() {
+        for known in 1..=MIGRATIONS.len() {
+            let mut connection = SqliteConnectOptions::new().in_memory(true).connect().await.expect("opens");
+            apply(&mut connection, &MIGRATIONS[..known]).await.expect("migrates");
+            let insert = "INSERT INTO meta (tenant, environment, key, value) VALUES ('', '', 'latest_time', 7)";
+            sqlx::query(insert).execute(&mut connection).await.expect("inserts");
+            for _ in 0..2 {
+                run(&mut connection).await.expect("migrates the rest, and then nothing");
+            }
+            let kept: i64 =
+                sqlx::query_scalar("SELECT value FROM meta").fetch_one(&mut connection).await.expect("answers");
+            assert_eq!(kept, 7);
+            sqlx::query("SELECT * FROM journal").fetch_all(&mut connection).await.expect("is there");
+        }
     }
 }

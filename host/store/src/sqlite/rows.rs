@@ -1,5 +1,7 @@
 //! Stored rows to the port's structs, column by column, in the order of the lists in `sql`. What does not read is [`StoreError::Corrupt`].
 
+mod plugins;
+
 use std::sync::Arc;
 
 use caisson_core::engine::ApprovalStatus;
@@ -15,6 +17,9 @@ use serde::de::DeserializeOwned;
 use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{Decode, Row, Type};
 
+pub(crate) use self::plugins::{
+    artifact, bytes, emitted, name, plugin, record, record_if_there, run_and_step, run_id, totals,
+};
 use super::error;
 
 /// Reads the columns of one row from left to right.

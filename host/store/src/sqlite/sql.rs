@@ -95,9 +95,13 @@ macro_rules! statements {
         $($(#[$doc])* pub(crate) const $name: Statement = Statement { sql: $sql, arguments: $arguments };)*
         /// All of them, by name.
         #[cfg(test)]
-        const ALL: &[(&str, Statement)] = &[$((stringify!($name), $name),)*];
+        pub(super) const ALL: &[(&str, Statement)] = &[$((stringify!($name), $name),)*];
     };
 }
+
+mod plugins;
+
+pub(crate) use self::plugins::*;
 
 statements! {
     /// Begins a batch: one crossing to SQLite's thread.
@@ -113,12 +117,16 @@ statements! {
     COMMIT_RUNS_END (8) = concat!(include_str!("sql/commit_runs.sql"), note_time_statement!("8"), " COMMIT;");
     /// What only some have.
     COMMIT_REST (6) = include_str!("sql/commit_rest.sql");
+    /// What only runs with installed plugins, or with journals, have.
+    COMMIT_PLUGINS (3) = include_str!("sql/commit_plugins.sql");
     /// Each on its own: a megabyte of text is bound faster than it is escaped.
     BLOB_INSERT (5) = "INSERT INTO blobs (tenant, environment, sha256, size, json) VALUES ($1, $2, $3, $4, $5) \
         ON CONFLICT (sha256, tenant, environment) DO NOTHING";
     SNAPSHOT_UPSERT (5) = "INSERT INTO snapshots (run_id, tenant, environment, seq, state) VALUES ($1, $2, $3, $4, $5) \
         ON CONFLICT (run_id) DO UPDATE SET seq = excluded.seq, state = excluded.state";
     NOTE_TIME (1) = note_time_statement!("1");
+    /// The end of a batch without commits: $1 is the latest time in it, if it has any.
+    BATCH_END (1) = concat!(note_time_statement!("1"), " COMMIT;");
     LATEST_TIME (0) = "SELECT value FROM meta WHERE tenant = '' AND environment = '' AND key = 'latest_time'";
 
     RUN (1) = concat!("SELECT ", run_columns!(), " FROM runs WHERE id = $1");
@@ -281,112 +289,4 @@ pub(crate) fn approvals(shape: ApprovalsShape) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use sqlx::sqlite::SqliteConnectOptions;
-    use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection};
-
-    use super::*;
-
-    async fn schema() -> SqliteConnection {
-        let mut connection = SqliteConnectOptions::new().in_memory(true).connect().await.expect("opens");
-        crate::sqlite::migrate::run(&mut connection).await.expect("migrates");
-        connection
-    }
-
-    /// The plan of a statement; preparing it checks every table, column and index that it names.
-    async fn plan(connection: &mut SqliteConnection, sql: &str) -> String {
-        let plan = sqlx::query_as::<_, (i64, i64, i64, String)>(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
-        let lines = plan.fetch_all(connection).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
-        lines.into_iter().map(|(.., line)| line + "\n").collect()
-    }
-
-    /// The single statements of a text.
-    fn parts(sql: &str) -> Vec<String> {
-        let code: Vec<&str> = sql.lines().filter(|line| !line.starts_with("--")).collect();
-        code.join("\n").split(';').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
-    }
-
-    /// The largest n of the `$n` in it. `'$[n]'` is a path.
-    fn arguments(sql: &str) -> usize {
-        let digits = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
-        sql.split('$').skip(1).filter_map(|rest| digits(rest).parse().ok()).max().unwrap_or(0)
-    }
-
-    fn every_runs_shape() -> Vec<RunsShape> {
-        let mut shapes = Vec::new();
-        for bits in 0..32_u8 {
-            let bit = |n: u8| bits & (1 << n) != 0;
-            for statuses in [Statuses::Any, Statuses::One, Statuses::Several] {
-                shapes.push(RunsShape {
-                    environment: bit(0),
-                    workflow: bit(1),
-                    statuses,
-                    project: bit(2),
-                    parent: bit(3),
-                    cursor: bit(4),
-                });
-            }
-        }
-        shapes
-    }
-
-    #[tokio::test]
-    async fn every_statement_is_prepared_and_takes_as_many_arguments_as_it_says() {
-        let mut connection = schema().await;
-        for (name, statement) in ALL {
-            assert_eq!(arguments(statement.sql), statement.arguments, "{name}");
-            for part in parts(statement.sql) {
-                if !["BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"].contains(&part.as_str()) {
-                    plan(&mut connection, &part).await;
-                }
-            }
-        }
-        for shape in every_runs_shape() {
-            let sql = runs(shape);
-            plan(&mut connection, &sql).await;
-            assert_eq!(arguments(&sql), 9, "{sql}");
-        }
-        for bits in 0..16_u8 {
-            let bit = |n: u8| bits & (1 << n) != 0;
-            let sql = approvals(ApprovalsShape { environment: bit(0), run: bit(1), status: bit(2), cursor: bit(3) });
-            plan(&mut connection, &sql).await;
-            assert_eq!(arguments(&sql), 7, "{sql}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_runs_all_the_time_reads_by_index_and_never_sorts() {
-        let mut connection = schema().await;
-        for statement in [READY, CLAIMED_BY_OTHERS, DUE_TIMERS, NEXT_TIMER, OUTBOX, EVENTS, STEPS, STEP, ITEMS, LOGS] {
-            let plan = plan(&mut connection, statement.sql).await;
-            assert!(!plan.contains("TEMP B-TREE"), "{}: {plan}", statement.sql);
-            let scans = plan.lines().filter(|line| line.contains("SCAN") && !line.contains("USING"));
-            assert!(scans.clone().all(|line| line.ends_with("SCAN outbox")), "{}: {plan}", statement.sql);
-        }
-        for statement in [COMMIT_RUNS, COMMIT_REST, BEGIN_CHECK] {
-            for part in parts(statement.sql).iter().filter(|part| !part.starts_with("BEGIN")) {
-                let plan = plan(&mut connection, part).await;
-                let mut scans = plan.lines().filter(|line| line.contains("SCAN"));
-                assert!(scans.all(|line| line.contains("VIRTUAL TABLE")), "{part}: {plan}");
-            }
-        }
-        for shape in every_runs_shape() {
-            let plan = plan(&mut connection, &runs(shape)).await;
-            assert!(!plan.contains("TEMP B-TREE"), "{shape:?}: {plan}");
-            assert!(plan.contains("SEARCH runs USING"), "{shape:?}: {plan}");
-        }
-    }
-
-    #[tokio::test]
-    async fn every_table_has_tenant_and_environment() {
-        let mut connection = schema().await;
-        let bare: Vec<String> = sqlx::query_scalar(
-            "SELECT name FROM sqlite_schema AS t WHERE type = 'table' AND name NOT LIKE '\\_sqlx%' ESCAPE '\\' \
-             AND (SELECT count(*) FROM pragma_table_info(t.name) WHERE name IN ('tenant', 'environment')) < 2",
-        )
-        .fetch_all(&mut connection)
-        .await
-        .expect("answers");
-        assert!(bare.is_empty(), "{bare:?}");
-    }
-}
+mod tests;

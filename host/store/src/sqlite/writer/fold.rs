@@ -1,0 +1,263 @@
+//! One batch: its records and commits in one transaction, and an answer for each.
+
+use std::collections::HashMap;
+
+use caisson_core::ids::RunId;
+use caisson_core::ports::{Commit, CommitError, JournalError, StoreError};
+use caisson_core::time::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::{Batch, execute, rollback};
+use crate::batch::{self, Accepted, Head, Known};
+use crate::encode::{Rows, Writes};
+use crate::marks::Marks;
+use crate::sqlite::append::{self, Append};
+use crate::sqlite::error;
+use crate::sqlite::rows::Columns;
+use crate::sqlite::sql::query;
+
+/// What became of a batch's records and commits, in their order.
+#[derive(Default)]
+struct Results {
+    appends: Vec<Result<(), JournalError>>,
+    commits: Vec<Result<(), CommitError>>,
+}
+
+impl Results {
+    fn any_ok(&self) -> bool {
+        self.appends.iter().any(Result::is_ok) || self.commits.iter().any(Result::is_ok)
+    }
+}
+
+/// Writes a batch and answers everyone in it.
+pub(super) async fn write(connection: &mut SqliteConnection, marks: &mut Marks, batch: Batch) {
+    let (commits, commit_answers): (Vec<_>, Vec<_>) = batch.commits.into_iter().unzip();
+    let (appends, append_answers): (Vec<_>, Vec<_>) = batch.appends.into_iter().unzip();
+    let commits: Vec<&Commit> = commits.iter().map(AsRef::as_ref).collect();
+    let appends: Vec<&Append> = appends.iter().map(AsRef::as_ref).collect();
+    let results = match try_batch(connection, marks, &appends, &commits).await {
+        Ok(results) => results,
+        Err(error) if matches!(error, StoreError::Full(_)) || commits.len() + appends.len() == 1 => Results {
+            appends: vec![Err(JournalError::Store(error.clone())); appends.len()],
+            commits: vec![Err(CommitError::Store(error)); commits.len()],
+        },
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                commits = commits.len(),
+                records = appends.len(),
+                "a batch failed; what is in it is tried one by one"
+            );
+            one_by_one(connection, marks, &appends, &commits).await
+        }
+    };
+    for (commit, _) in commits.iter().zip(&results.commits).filter(|(_, result)| result.is_ok()) {
+        marks.forget(commit);
+    }
+    // Nobody may be waiting any more; what was written stands all the same.
+    for (answer, result) in append_answers.into_iter().zip(results.appends) {
+        drop(answer.send(result));
+    }
+    for (answer, result) in commit_answers.into_iter().zip(results.commits) {
+        drop(answer.send(result));
+    }
+}
+
+async fn one_by_one(
+    connection: &mut SqliteConnection,
+    marks: &mut Marks,
+    appends: &[&Append],
+    commits: &[&Commit],
+) -> Results {
+    let mut results = Results::default();
+    for append in appends {
+        let alone = try_batch(connection, marks, &[*append], &[]).await;
+        let alone = alone.map(|mut one| one.appends.pop().unwrap_or(Ok(())));
+        results.appends.push(alone.unwrap_or_else(|error| Err(error.into())));
+    }
+    for commit in commits {
+        let alone = try_batch(connection, marks, &[], &[*commit]).await;
+        let alone = alone.map(|mut one| one.commits.pop().unwrap_or(Ok(())));
+        results.commits.push(alone.unwrap_or_else(|error| Err(error.into())));
+    }
+    results
+}
+
+/// Writes a batch in one transaction. An error means that nothing of it is stored.
+async fn try_batch(
+    connection: &mut SqliteConnection,
+    marks: &mut Marks,
+    appends: &[&Append],
+    commits: &[&Commit],
+) -> Result<Results, StoreError> {
+    let done = write_all(connection, marks, appends, commits).await;
+    // Where nothing may be written there is no transaction to end well.
+    if !done.as_ref().is_ok_and(Results::any_ok) {
+        rollback(connection).await;
+    }
+    done
+}
+
+async fn write_all(
+    connection: &mut SqliteConnection,
+    marks: &mut Marks,
+    appends: &[&Append],
+    commits: &[&Commit],
+) -> Result<Results, StoreError> {
+    let mut results = Results { appends: Vec::new(), commits: vec![Ok(()); commits.len()] };
+    let mut latest = None;
+    if !appends.is_empty() {
+        execute(connection, query!(BEGIN)).await?;
+        results.appends = append::all(connection, appends).await?;
+        for (append, _) in appends.iter().zip(&results.appends).filter(|(_, result)| result.is_ok()) {
+            latest = latest.max(append.latest_time());
+            // A refused one leaves no mark: its step may be over, and nothing would ever forget it.
+            if let Some((entry, ..)) = &append.place {
+                marks.mark_journal(&entry.run, entry.step);
+            }
+        }
+    }
+    let mut any = results.appends.iter().any(Result::is_ok);
+    let waves = batch::waves(commits);
+    for (number, wave) in waves.iter().enumerate() {
+        let first = number == 0 && appends.is_empty();
+        let mut known = known(connection, first, wave.iter().map(|place| commits[*place])).await?;
+        let mut writes = Writes::default();
+        let mut accepted = Vec::with_capacity(wave.len());
+        for place in wave {
+            match known.check(commits[*place]) {
+                Ok(Accepted { settled }) => {
+                    if !commits[*place].pins.is_empty() {
+                        marks.mark_pins();
+                    }
+                    writes.add(commits[*place], settled, marks);
+                    accepted.push(commits[*place]);
+                }
+                Err(refusal) => results.commits[*place] = Err(refusal),
+            }
+        }
+        any |= !accepted.is_empty();
+        if !any {
+            continue;
+        }
+        latest = latest.max(accepted.iter().filter_map(|commit| commit.latest_time()).max());
+        write_large(connection, &accepted).await?;
+        let then = if number + 1 == waves.len() { Then::End(latest) } else { Then::GoOn };
+        write_rows(connection, writes, then).await?;
+    }
+    if waves.is_empty() && any {
+        execute(connection, query!(BATCH_END, latest.map(|time| time.0))).await?;
+    }
+    Ok(results)
+}
+
+/// What is stored of the runs and keys that these commits name.
+async fn known(
+    connection: &mut SqliteConnection,
+    first: bool,
+    commits: impl Iterator<Item = &Commit>,
+) -> Result<Known, StoreError> {
+    let (mut runs, mut keys) = (Rows::default(), Rows::default());
+    for commit in commits {
+        if let Some(run) = &commit.run {
+            runs.text(run.id.as_str());
+        }
+        if let Some(key) = &commit.idempotency {
+            keys.text(&key.key);
+        }
+    }
+    let (runs, keys) = (runs.finish(), keys.finish());
+    // The first look begins the transaction.
+    let query = if first { query!(BEGIN_CHECK, runs, keys) } else { query!(CHECK, runs, keys) };
+    let rows = query.fetch_all(connection).await.map_err(|e| error::of(&e))?;
+    let mut known = Known { runs: HashMap::with_capacity(rows.len()), keys: HashMap::new() };
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        let is_run = columns.get::<i64>()? == 0;
+        let (name, text): (String, String) = (columns.get()?, columns.get()?);
+        if is_run {
+            known.runs.insert(name, Head { status: text, version: columns.count()?, last_seq: columns.count()? });
+        } else {
+            known.keys.insert(name, (RunId::new(text), columns.get()?));
+        }
+    }
+    Ok(known)
+}
+
+/// Large values and snapshots, each bound as it is.
+async fn write_large(connection: &mut SqliteConnection, commits: &[&Commit]) -> Result<(), StoreError> {
+    for commit in commits {
+        let Some(run) = &commit.run else { continue };
+        for blob in &commit.blobs {
+            query!(
+                BLOB_INSERT,
+                run.realm.tenant.as_ref(),
+                run.realm.environment.as_ref(),
+                blob.id.sha256.as_ref(),
+                blob.id.size.cast_signed(),
+                blob.json.get()
+            )
+            .execute(&mut *connection)
+            .await
+            .map_err(|e| error::of(&e))?;
+        }
+        if let Some(state) = &commit.snapshot {
+            query!(
+                SNAPSHOT_UPSERT,
+                run.id.as_str(),
+                run.realm.tenant.as_ref(),
+                run.realm.environment.as_ref(),
+                run.last_seq.cast_signed(),
+                state.get()
+            )
+            .execute(&mut *connection)
+            .await
+            .map_err(|e| error::of(&e))?;
+        }
+    }
+    Ok(())
+}
+
+/// What follows a wave.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    /// Another wave, in the same transaction.
+    GoOn,
+    /// The end of the transaction, with the latest time in it.
+    End(Option<Timestamp>),
+}
+
+/// All other rows.
+async fn write_rows(connection: &mut SqliteConnection, writes: Writes, then: Then) -> Result<(), StoreError> {
+    let (has_rest, has_kept) = (writes.has_rest(), writes.has_kept());
+    if has_rest {
+        query!(
+            COMMIT_REST,
+            writes.approvals.finish(),
+            writes.items.finish(),
+            writes.items_dropped.finish(),
+            writes.outbox.finish(),
+            writes.outbox_done.finish(),
+            writes.idempotency.finish()
+        )
+        .execute(&mut *connection)
+        .await
+        .map_err(|e| error::of(&e))?;
+    }
+    if has_kept {
+        query!(COMMIT_PLUGINS, writes.pins.finish(), writes.runs_ended.finish(), writes.steps_ended.finish())
+            .execute(&mut *connection)
+            .await
+            .map_err(|e| error::of(&e))?;
+    }
+    let Writes { runs_new, runs_moved, runs_settled, events, steps, timers_cleared, timers_set, .. } = writes;
+    let [new, moved, settled] = [runs_new, runs_moved, runs_settled].map(Rows::finish);
+    let [events, steps, cleared, set] = [events, steps, timers_cleared, timers_set].map(Rows::finish);
+    let query = match then {
+        Then::GoOn => query!(COMMIT_RUNS, new, moved, settled, events, steps, cleared, set),
+        Then::End(latest) => {
+            query!(COMMIT_RUNS_END, new, moved, settled, events, steps, cleared, set, latest.map(|time| time.0))
+        }
+    };
+    query.execute(connection).await.map(drop).map_err(|e| error::of(&e))
+}
