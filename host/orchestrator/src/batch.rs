@@ -25,6 +25,7 @@ pub(crate) struct Batch {
     items_dropped: Vec<StepNo>,
     outbox: Vec<OutboxRow>,
     outbox_done: Vec<Arc<str>>,
+    pins: Vec<Arc<str>>,
     pub(crate) effects: Effects,
 }
 
@@ -71,6 +72,11 @@ impl Batch {
             effects.aborted.push((step, claim));
         }
         effects.cleanups.extend(decision.cleanups);
+    }
+
+    /// Installed plugins that a new run has pinned.
+    pub(crate) fn pinned(&mut self, digests: Vec<Arc<str>>) {
+        self.pins = digests;
     }
 
     /// A message of another run that this batch takes in.
@@ -146,6 +152,7 @@ impl Batch {
             outbox_done: self.outbox_done,
             snapshot,
             idempotency: None,
+            pins: self.pins,
         };
         (commit, self.effects)
     }

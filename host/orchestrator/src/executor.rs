@@ -82,8 +82,12 @@ pub(crate) fn clean_up(service: &Service, loaded: &Loaded, step: &Arc<Step>, rea
 }
 
 fn about(service: &Service, loaded: &Loaded, step: &Step, waking: Option<(Payload, Wake)>) -> Option<About> {
-    let Activity::Operation { action, plugin, input, idempotency_key, .. } = &step.activity else { return None };
-    let now = service.0.ports.clock.now();
+    let Activity::Operation { action, plugin, input, idempotency_key, narrowed, .. } = &step.activity else {
+        return None;
+    };
+    // A parked step that is woken to clean up is over: nobody has claimed it.
+    let cleaning_up = matches!(waking, Some((_, Wake::Cancelled { .. })));
+    let began = step.entered_at.filter(|_| !cleaning_up).unwrap_or_else(|| service.0.ports.clock.now());
     let (kept, resumed) = match waking {
         Some((kept, wake)) => (Some(kept), Some(Resumption { state: Vec::new(), wake })),
         None => (None, None),
@@ -96,12 +100,15 @@ fn about(service: &Service, loaded: &Loaded, step: &Step, waking: Option<(Payloa
         workflow_version: loaded.row.workflow_version.clone(),
         run: loaded.row.id.clone(),
         step: step.id.clone(),
+        number: step.number,
         state: step.state.clone(),
         attempt: step.attempt,
         entry: step.entry,
+        claim: (!cleaning_up).then_some(step.claim),
+        narrowed: narrowed.clone(),
         idempotency_key: idempotency_key.clone(),
-        deadline_ms: step.deadline.map(|deadline| deadline.since_ms(now)),
-        now,
+        deadline_ms: step.deadline.map(|deadline| deadline.since_ms(began)),
+        now: began,
         traceparent: None,
         input: Json::null(),
         resumed,

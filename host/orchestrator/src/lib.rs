@@ -6,6 +6,7 @@ mod error;
 mod executor;
 mod live;
 pub mod memory;
+mod plugins;
 mod relay;
 mod requests;
 mod scheduler;
@@ -14,5 +15,6 @@ mod start;
 
 pub use error::{Error, Kind};
 pub use live::{Live, News, Watch};
+pub use plugins::{Consent, FILES_ACTOR, Install, Plugin, Plugins};
 pub use requests::{Decide, SaveDefinition, SendSignal, StartRun};
 pub use service::{Options, Ports, Service};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use caisson_core::ids::{Realm, RunId, StepId};
-use caisson_core::ports::{LogLine, LogSink, RunRow};
+use caisson_core::ports::{EmittedEvent, LogLine, LogSink, RunRow};
 use parking_lot::Mutex;
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, broadcast, watch};
@@ -35,6 +35,8 @@ pub enum News {
         /// The line.
         line: LogLine,
     },
+    /// A plugin emitted a business event, and it is stored. A hint: after a crash the same event may be told again.
+    Emitted(Box<EmittedEvent>),
 }
 
 /// Where news is published. Cheap to clone.
@@ -93,6 +95,11 @@ impl Live {
         }
         let (realm, run) = (row.realm.clone(), row.id.clone());
         self.publish(News::Committed { realm, run, last_seq: row.last_seq, ended });
+    }
+
+    /// A business event was stored.
+    pub fn emitted(&self, event: &EmittedEvent) {
+        self.publish(News::Emitted(Box::new(event.clone())));
     }
 
     fn publish(&self, news: News) {

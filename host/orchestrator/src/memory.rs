@@ -6,6 +6,8 @@
 //! Deliberately absent: durability, indexes beyond what the relay and the scheduler ask all the time.
 
 mod definitions;
+mod journal;
+mod plugins;
 mod state;
 
 use std::collections::BTreeMap;
@@ -65,7 +67,7 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// Whether there is no room: commits are refused with [`StoreError::Full`] until there is.
+    /// Whether there is no room: commits and records are refused with [`StoreError::Full`] until there is.
     pub fn set_full(&self, full: bool) {
         self.state.lock().full = full;
     }
@@ -73,6 +75,12 @@ impl MemoryStore {
     fn open(&self) -> Result<MutexGuard<'_, State>, StoreError> {
         let state = self.state.lock();
         if state.closed { Err(StoreError::Other("store is closed".to_owned())) } else { Ok(state) }
+    }
+
+    /// For what is refused while there is no room.
+    fn open_with_room(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        let state = self.open()?;
+        if state.full { Err(StoreError::Full("memory".to_owned())) } else { Ok(state) }
     }
 }
 
@@ -98,11 +106,7 @@ fn newest_first<T>(
 impl Store for MemoryStore {
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         commit.check()?;
-        let mut state = self.open()?;
-        if state.full {
-            return Err(StoreError::Full("memory".to_owned()).into());
-        }
-        state.commit(&commit)
+        self.open_with_room()?.commit(&commit)
     }
 
     async fn load(&self, run: &RunId) -> Result<Option<StoredRun>, StoreError> {

@@ -70,6 +70,7 @@ impl From<Error> for Begun {
 pub(crate) async fn begin_run(service: &Service, begin: Begin) -> Result<RunRow, Begun> {
     let (version, def) = find(service, &begin).await?;
     check_input(service, &def, &begin.input)?;
+    let (plugins, pinned) = pins(service, &begin.realm, &def);
     let creation = Creation {
         id: begin.id.clone(),
         realm: begin.realm.clone(),
@@ -77,7 +78,7 @@ pub(crate) async fn begin_run(service: &Service, begin: Begin) -> Result<RunRow,
         digest: version.digest.clone(),
         input: begin.input,
         actor: Some(begin.actor.clone()),
-        plugins: pins(service, &begin.realm, &def),
+        plugins,
         parent: begin.parent,
     };
     let mut batch = Batch::default();
@@ -90,6 +91,7 @@ pub(crate) async fn begin_run(service: &Service, begin: Begin) -> Result<RunRow,
         }
     };
     batch.add(decision);
+    batch.pinned(pinned);
     if let Some(message) = begin.message {
         batch.took(message);
     }
@@ -142,16 +144,20 @@ fn check_input(service: &Service, def: &Definition, input: &Json) -> Result<(), 
     })
 }
 
-/// Every action of the definition and the package that it means from now on, for this run.
-fn pins(service: &Service, realm: &Realm, def: &Definition) -> Vec<PinnedAction> {
+/// Every action of the definition and the package that it means from now on, for this run; and the digests that have to be kept for it.
+fn pins(service: &Service, realm: &Realm, def: &Definition) -> (Vec<PinnedAction>, Vec<Arc<str>>) {
     let mut pins: Vec<PinnedAction> = Vec::new();
+    let mut kept: Vec<Arc<str>> = Vec::new();
     for state in &def.states {
         if let StateKind::Operation(operation) = &state.kind
             && !pins.iter().any(|pin| pin.action == operation.action)
             && let Some(info) = service.0.ports.runner.resolve(realm, &operation.action)
         {
+            if !info.built_in && !kept.contains(&info.plugin.digest) {
+                kept.push(info.plugin.digest.clone());
+            }
             pins.push(PinnedAction { action: operation.action.clone(), plugin: info.plugin });
         }
     }
-    pins
+    (pins, kept)
 }

@@ -1,14 +1,15 @@
 //! What the store in memory holds, and how a commit changes it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use caisson_core::engine::StepNo;
 use caisson_core::ids::{ApprovalId, Realm, RunId, StepId};
 use caisson_core::json::{Blob, Json};
 use caisson_core::ports::{
-    ApiKeyRow, ApprovalRow, Commit, CommitError, DefinitionRow, EventRow, HostLogLine, ItemRow, OutboxRow, ReadyRow,
-    RunRow, StepRow, StoreError, TimerRow, VersionRow,
+    ApiKeyRow, ApprovalRow, ArtifactRow, Commit, CommitError, DefinitionRow, EmittedEvent, EventRow, HostLogLine,
+    ItemRow, KvScope, OutboxRow, PluginRow, ReadyRow, Record, RunRow, StepRow, StoreError, TimerRow, VersionRow,
 };
 use caisson_core::status::RunStatus;
 use caisson_core::time::Timestamp;
@@ -37,6 +38,17 @@ pub(super) struct State {
     pub versions: BTreeMap<(Realm, Arc<str>, u64), VersionRow>,
     pub keys: BTreeMap<Arc<str>, ApiKeyRow>,
     pub logs: Vec<HostLogLine>,
+    /// Attempt, entry and number come after the step.
+    pub journal: BTreeMap<(RunId, StepNo, u32, u32, u32), Record>,
+    pub kv: HashMap<KvScope, BTreeMap<String, Vec<u8>>>,
+    /// In the order of their coming.
+    pub emitted: Vec<EmittedEvent>,
+    pub artifacts: Vec<ArtifactRow>,
+    /// By realm, id and digest.
+    pub plugins: BTreeMap<(Realm, String, String), PluginRow>,
+    pub components: BTreeMap<String, Bytes>,
+    /// What open runs need.
+    pub pins: BTreeMap<RunId, Vec<Arc<str>>>,
     pub latest: Option<Timestamp>,
     pub closed: bool,
     pub full: bool,
@@ -140,6 +152,15 @@ impl State {
         }
         for step in &commit.steps {
             self.write_step(&run.id, step);
+            if step.status.is_terminal() {
+                self.drop_records(&run.id, step.number);
+            }
+        }
+        if !commit.pins.is_empty() {
+            self.pins.insert(run.id.clone(), commit.pins.clone());
+        }
+        if run.status.is_terminal() {
+            self.pins.remove(&run.id);
         }
         for key in &commit.timers_cleared {
             self.clear_timer(&run.id, key);

@@ -116,6 +116,7 @@ impl ActionRunner for Actions {
             plugin: PluginRef { id: "t".into(), version: "1".into(), digest: "d".into() },
             input_schema: None,
             output_schema: None,
+            built_in: true,
         })
     }
     fn actions(&self, _: &Realm) -> Vec<ActionInfo> {
