@@ -144,19 +144,49 @@ impl Context {
         })
     }
 
+    /// What the step kept and why it runs again, `None` when the attempt begins: how a step that waits is written as one function.
+    ///
+    /// ```
+    /// use caisson_sdk::{Context, Failure, Outcome, Suspend, Wake};
+    ///
+    /// #[derive(serde::Serialize, serde::Deserialize)]
+    /// struct Order { id: String }
+    ///
+    /// fn order(context: &Context, item: String) -> Result<Outcome<String>, Failure> {
+    ///     match context.wake::<Order>()? {
+    ///         None => {
+    ///             let order = Order { id: format!("order of {item}") };
+    ///             Ok(Suspend::new().keep(&order)?.on_signal("paid").after_ms(86_400_000).into())
+    ///         }
+    ///         Some((order, Wake::Signal { .. })) => Ok(Outcome::Done(order.id)),
+    ///         Some((order, _)) => Err(Failure::action("NOT_PAID", format!("{} was not paid", order.id))),
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// A step that kept nothing wakes with `()`. A state that does not read back is a failure `STATE_INVALID`: a run keeps to the version of
+    /// the plugin that it started with, so that happens only within one version.
+    pub fn wake<S: DeserializeOwned>(&self) -> Result<Option<(S, Wake)>, Failure> {
+        match &self.resumed {
+            Some(resumed) => Ok(Some((self.kept_as()?, resumed.wake.clone()))),
+            None => Ok(None),
+        }
+    }
+
     /// Why the step runs again; `None` when the attempt begins.
     pub fn resumed(&self) -> Option<&Wake> {
         self.resumed.as_ref().map(|resumed| &resumed.wake)
     }
 
-    /// What the step kept when it suspended; empty when the attempt begins.
+    /// The bytes that the step kept when it suspended; empty when the attempt begins.
     pub fn kept(&self) -> &[u8] {
         self.resumed.as_ref().map_or(&[], |resumed| &resumed.state)
     }
 
     /// What the step kept with [`Suspend::keep`](crate::Suspend::keep).
     pub fn kept_as<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_slice(self.kept()).map_err(|e| {
+        let kept = if self.kept().is_empty() { b"null" } else { self.kept() };
+        serde_json::from_slice(kept).map_err(|e| {
             Failure::new(
                 Category::Action,
                 "STATE_INVALID",
@@ -167,6 +197,17 @@ impl Context {
 }
 
 impl Wake {
+    /// The data of a signal, typed. One that does not read is a failure `SIGNAL_INVALID`; a wake that is no signal has `null`.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let (name, payload) = match self {
+            Self::Signal { name, payload, .. } => (name.as_str(), payload),
+            Self::Approval { .. } | Self::Timer | Self::Cancelled(_) => ("", &serde_json::Value::Null),
+        };
+        T::deserialize(payload).map_err(|e| {
+            Failure::validation("SIGNAL_INVALID", format!("the data of signal '{name}' does not fit: {e}"))
+        })
+    }
+
     fn read(wake: wire::Wake) -> Result<Self, Failure> {
         Ok(match wake {
             wire::Wake::Signal(wire::Signal { name, payload, actor }) => {
@@ -183,5 +224,101 @@ impl Wake {
             wire::Wake::Timer => Self::Timer,
             wire::Wake::Cancelled(reason) => Self::Cancelled(reason),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+
+    use super::*;
+    use crate::outcome::{IntoOutcome, Outcome, Suspend};
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Kept {
+        page: u32,
+    }
+
+    fn context(resumed: Option<wire::Resumption>) -> Context {
+        let ids = wire::Context {
+            tenant: "t".to_owned(),
+            environment: "e".to_owned(),
+            workflow: "w".to_owned(),
+            workflow_version: "1".to_owned(),
+            run_id: "r".to_owned(),
+            step_id: "s".to_owned(),
+            state: "a".to_owned(),
+            attempt: 1,
+            entry: u32::from(resumed.is_some()),
+            idempotency_key: "k".to_owned(),
+            deadline_ms: None,
+            traceparent: None,
+        };
+        let call = wire::Invocation {
+            action: "act".to_owned(),
+            config: r#"{"url": "u"}"#.to_owned(),
+            input: "null".to_owned(),
+            context: ids,
+            resumed,
+        };
+        Context::new(call).expect("an invocation").0
+    }
+
+    fn woken(state: &[u8], wake: wire::Wake) -> Context {
+        context(Some(wire::Resumption { state: state.to_vec(), wake }))
+    }
+
+    /// A step that waits, in one function.
+    fn step(context: &Context) -> Result<Outcome<u32>, Failure> {
+        match context.wake::<Kept>()? {
+            None => Ok(Suspend::new().keep(&Kept { page: 7 })?.on_signal("next").into()),
+            Some((kept, wake)) => Ok(Outcome::Done(kept.page + wake.payload::<u32>()?)),
+        }
+    }
+
+    #[test]
+    fn what_was_kept_comes_back_with_the_wake() {
+        let wire::Outcome::Suspend(suspension) =
+            step(&context(None)).and_then(IntoOutcome::into_wire).expect("it waits")
+        else {
+            panic!("it does not wait");
+        };
+        assert_eq!(suspension.signals, ["next"]);
+        let signal = |payload: &str| {
+            let signal = wire::Signal { name: "next".to_owned(), payload: payload.to_owned(), actor: None };
+            woken(&suspension.state, wire::Wake::Signal(signal))
+        };
+        assert_eq!(step(&signal("3")), Ok(Outcome::Done(10)));
+        assert_eq!(step(&signal("\"x\"")).expect_err("no number").code(), "SIGNAL_INVALID");
+        assert_eq!(step(&woken(b"{}", wire::Wake::Timer)).expect_err("no state").code(), "STATE_INVALID");
+    }
+
+    #[test]
+    fn a_step_that_kept_nothing_wakes_without_state() {
+        let (state, wake) = woken(b"", wire::Wake::Timer).wake::<()>().expect("a state").expect("a wake");
+        assert!(matches!((state, wake), ((), Wake::Timer)));
+        assert_eq!(context(None).wake::<()>().map(|wake| wake.is_none()), Ok(true));
+        assert_eq!(woken(b"", wire::Wake::Timer).kept_as::<Option<Kept>>(), Ok(None));
+    }
+
+    #[test]
+    fn configuration_is_typed() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Config {
+            url: String,
+        }
+        assert_eq!(context(None).config::<Config>(), Ok(Config { url: "u".to_owned() }));
+        assert_eq!(context(None).config::<Kept>().expect_err("no page").code(), "CONFIG_INVALID");
+    }
+
+    #[test]
+    fn a_decision_is_read() {
+        let decision =
+            wire::Decision { verdict: wire::Verdict::Approved, actor: Some("ann".to_owned()), comment: None };
+        let context = woken(b"", wire::Wake::Approval(decision));
+        let Some(Wake::Approval { verdict, actor, .. }) = context.resumed() else { panic!("no decision") };
+        assert_eq!((*verdict, actor.as_deref()), (Verdict::Approved, Some("ann")));
+        assert_eq!(context.resumed().map(Wake::payload::<serde_json::Value>), Some(Ok(json!(null))));
     }
 }

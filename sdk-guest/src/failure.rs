@@ -1,8 +1,9 @@
+mod convert;
+
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::bindings::caisson::step::capability::Error as CapabilityError;
 use crate::bindings::caisson::step::types as wire;
 
 /// What kind of error it is: `retryOn` and `catch` of a workflow select by it, or by the code.
@@ -36,7 +37,46 @@ pub enum Retry {
     AfterMs(u64),
 }
 
-/// Why an action failed. Any [`std::error::Error`] becomes one with `?`: category action, code `ACTION_FAILED`.
+/// Why an action failed.
+///
+/// Any [`std::error::Error`] becomes one with `?`. The first error that is known, in the order from the error to its sources, decides
+/// category and code; the message is that of the whole chain:
+///
+/// | error | category | code |
+/// |---|---|---|
+/// | [`CapabilityError::Denied`](crate::CapabilityError) | policy, never retried | `CAPABILITY_DENIED` |
+/// | `…::NotFound` | action | `NOT_FOUND` |
+/// | `…::Invalid` | validation | `INVALID_REQUEST` |
+/// | `…::TooLarge` | limit | `TOO_LARGE` |
+/// | `…::Quota` | limit | `QUOTA` |
+/// | `…::Timeout` | timeout | `CAPABILITY_TIMEOUT` |
+/// | `…::Unavailable` | transient | `UNAVAILABLE` |
+/// | `…::Other` | action | `CAPABILITY_FAILED` |
+/// | [`serde_json::Error`] | validation | `JSON_INVALID` |
+/// | numbers, characters and UTF-8 that do not read | validation | `DATA_INVALID` |
+/// | [`std::io::Error`], by its kind | timeout, transient, policy, validation or action | `IO_TIMEOUT`, `IO_UNAVAILABLE`, `IO_DENIED`, `DATA_INVALID`, `IO_FAILED` |
+/// | any other | action | `ACTION_FAILED` |
+///
+/// An error type of your own that should choose for itself implements `From` for `Failure`, and leaves `std::error::Error` out. An action's
+/// function may return it, or use `?` on it:
+///
+/// ```
+/// use caisson_sdk::{Context, Failure, Retry};
+///
+/// enum OrderError { SoldOut { item: String } }
+///
+/// impl From<OrderError> for Failure {
+///     fn from(error: OrderError) -> Self {
+///         match error {
+///             OrderError::SoldOut { item } => Failure::action("SOLD_OUT", format!("there is no {item} left")).retry(Retry::Never),
+///         }
+///     }
+/// }
+///
+/// fn order(_: &Context, item: String) -> Result<String, OrderError> {
+///     Err(OrderError::SoldOut { item })
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     category: Category,
@@ -67,6 +107,32 @@ impl Failure {
         Self::new(Category::Validation, code, message)
     }
 
+    /// The run is being cancelled: what a step answers to [`Wake::Cancelled`](crate::Wake::Cancelled) when it has cleaned up.
+    pub fn cancelled(reason: impl Into<String>) -> Self {
+        Self::action("CANCELLED", reason).retry(Retry::Never)
+    }
+
+    /// The same failure with another code.
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<String>) -> Self {
+        self.code = code.into();
+        self
+    }
+
+    /// The same failure in another category.
+    #[must_use]
+    pub fn with_category(mut self, category: Category) -> Self {
+        self.category = category;
+        self
+    }
+
+    /// The same failure with what was being done before its message: `failed to read the order: …`.
+    #[must_use]
+    pub fn while_doing(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// The same failure with data for programs. What cannot be serialised is left out.
     #[must_use]
     pub fn details(mut self, details: &impl Serialize) -> Self {
@@ -81,6 +147,11 @@ impl Failure {
         self
     }
 
+    /// What kind of error it is.
+    pub fn category(&self) -> Category {
+        self.category
+    }
+
     /// The stable code.
     pub fn code(&self) -> &str {
         &self.code
@@ -90,45 +161,21 @@ impl Failure {
     pub fn message(&self) -> &str {
         &self.message
     }
+
+    /// The data for programs, as JSON text.
+    pub fn details_json(&self) -> Option<&str> {
+        self.details.as_deref()
+    }
+
+    /// What it says about trying again.
+    pub fn advice(&self) -> Retry {
+        self.retry
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code, self.message)
-    }
-}
-
-/// `Failure` itself is deliberately no `std::error::Error`, or this would not be allowed.
-impl<E: std::error::Error> From<E> for Failure {
-    fn from(error: E) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        Self::new(Category::Action, "ACTION_FAILED", message)
-    }
-}
-
-impl Failure {
-    /// A capability's refusal, as a failure with a code and category that fit.
-    pub fn of_capability(error: &CapabilityError) -> Self {
-        match error {
-            CapabilityError::Denied(what) => Self::new(Category::Policy, "CAPABILITY_DENIED", what).retry(Retry::Never),
-            CapabilityError::NotFound(what) => Self::new(Category::Action, "NOT_FOUND", what),
-            CapabilityError::Invalid(what) => Self::new(Category::Validation, "INVALID_REQUEST", what),
-            CapabilityError::TooLarge(max) => {
-                Self::new(Category::Limit, "TOO_LARGE", format!("more than the {max} bytes that are allowed"))
-            }
-            CapabilityError::Quota(what) => Self::new(Category::Limit, "QUOTA", what),
-            CapabilityError::Timeout => {
-                Self::new(Category::Timeout, "CAPABILITY_TIMEOUT", "the host's answer took too long")
-            }
-            CapabilityError::Unavailable(what) => Self::new(Category::Transient, "UNAVAILABLE", what),
-            CapabilityError::Other(what) => Self::new(Category::Action, "CAPABILITY_FAILED", what),
-        }
     }
 }
 

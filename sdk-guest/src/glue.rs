@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::failure::{Category, Failure, Retry};
 use crate::log;
 use crate::outcome::IntoOutcome;
+use crate::schema::{self, Schemas};
 
 /// What a dispatched action answers; `None` when the plugin has no action of that name.
 pub type Answer = Option<Result<wire::Outcome, Failure>>;
@@ -15,20 +16,20 @@ pub type Answer = Option<Result<wire::Outcome, Failure>>;
 pub fn enter(
     call: wire::Invocation,
     dispatch: impl FnOnce(&Context, &str) -> Answer,
+    schemas: impl FnOnce() -> Schemas,
 ) -> Result<wire::Outcome, wire::Failure> {
     report_panics();
     let (context, input) = Context::new(call)?;
-    match dispatch(&context, &input) {
-        Some(answer) => answer.map_err(Into::into),
-        None => Err(Failure::validation("UNKNOWN_ACTION", format!("the plugin has no action '{}'", context.action()))
-            .retry(Retry::Never)
-            .into()),
+    if let Some(answer) = dispatch(&context, &input).or_else(|| schema::answer(context.action(), schemas)) {
+        return answer.map_err(Into::into);
     }
+    let message = format!("the plugin has no action '{}'", context.action());
+    Err(Failure::validation("UNKNOWN_ACTION", message).retry(Retry::Never).into())
 }
 
 /// Calls one action's function with its typed input.
-pub fn call<I: DeserializeOwned, O: IntoOutcome>(
-    action: impl FnOnce(&Context, I) -> Result<O, Failure>,
+pub fn call<I: DeserializeOwned, O: IntoOutcome, E: Into<Failure>>(
+    action: impl FnOnce(&Context, I) -> Result<O, E>,
     context: &Context,
     input: &str,
 ) -> Result<wire::Outcome, Failure> {
@@ -36,10 +37,10 @@ pub fn call<I: DeserializeOwned, O: IntoOutcome>(
         let message = format!("the input does not fit action '{}': {e}", context.action());
         Failure::new(Category::Validation, "INPUT_INVALID", message).retry(Retry::Never)
     })?;
-    action(context, input)?.into_wire()
+    action(context, input).map_err(Into::into)?.into_wire()
 }
 
-/// A panic ends the instance; its message goes to the log first, where the host finds it.
+/// A panic ends the instance; its message and place go to the log first, as a fatal line, where the host finds them for the step's failure.
 fn report_panics() {
     std::panic::set_hook(Box::new(|info| {
         log::write(log::Level::Fatal, &info.to_string().replace('\n', " "), None);

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::bindings::caisson::step::types as wire;
@@ -33,13 +35,15 @@ impl Suspend {
         Self::default()
     }
 
-    /// Keeps a value for when the step wakes: [`Context::kept_as`](crate::Context::kept_as) reads it.
-    pub fn keep(mut self, state: &impl Serialize) -> Result<Self, Failure> {
-        self.state = serde_json::to_vec(state)?;
+    /// Keeps a value for when the step wakes: [`Context::wake`](crate::Context::wake) gives it back. Secrets do not belong in it.
+    pub fn keep(mut self, state: &(impl Serialize + ?Sized)) -> Result<Self, Failure> {
+        self.state = serde_json::to_vec(state).map_err(|error| {
+            Failure::action("STATE_INVALID", format!("the state cannot be written as JSON: {error}"))
+        })?;
         Ok(self)
     }
 
-    /// Wakes on a signal of that name.
+    /// Wakes on a signal of that name. More than one name may be given.
     #[must_use]
     pub fn on_signal(mut self, name: impl Into<String>) -> Self {
         self.signals.push(name.into());
@@ -51,6 +55,12 @@ impl Suspend {
     pub fn after_ms(mut self, ms: u64) -> Self {
         self.wake_after_ms = Some(ms);
         self
+    }
+
+    /// Wakes after so long, to the millisecond.
+    #[must_use]
+    pub fn after(self, pause: Duration) -> Self {
+        self.after_ms(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Wakes on a human's decision. Needs the `approval` capability.
@@ -83,7 +93,10 @@ pub trait IntoOutcome {
 
 impl<T: Serialize> IntoOutcome for T {
     fn into_wire(self) -> Result<wire::Outcome, Failure> {
-        Ok(wire::Outcome::Done(serde_json::to_string(&self)?))
+        let text = serde_json::to_string(&self).map_err(|error| {
+            Failure::action("OUTPUT_INVALID", format!("the output cannot be written as JSON: {error}"))
+        })?;
+        Ok(wire::Outcome::Done(text))
     }
 }
 
@@ -98,5 +111,37 @@ impl<T: Serialize> IntoOutcome for Outcome<T> {
                 Ok(wire::Outcome::Suspend(wire::Suspension { state, signals, wake_after_ms, approval }))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_suspension_says_all_reasons_to_wake() {
+        let approval = Approval { message: "ship it?".to_owned(), ..Approval::default() };
+        let suspend = Suspend::new()
+            .keep("state")
+            .expect("a state")
+            .on_signal("a")
+            .on_signal("b")
+            .after(Duration::from_secs(2))
+            .on_approval(approval);
+        let Ok(wire::Outcome::Suspend(wire)) = Outcome::<()>::from(suspend).into_wire() else {
+            panic!("no suspension")
+        };
+        assert_eq!(wire.state, b"\"state\"");
+        assert_eq!(wire.signals, ["a", "b"]);
+        assert_eq!(wire.wake_after_ms, Some(2_000));
+        assert_eq!(wire.approval.map(|approval| approval.message).as_deref(), Some("ship it?"));
+    }
+
+    #[test]
+    fn output_that_is_no_json_is_named() {
+        let no_text_as_key = BTreeMap::from([((1, 2), 3)]);
+        assert_eq!(no_text_as_key.into_wire().expect_err("no JSON").code(), "OUTPUT_INVALID");
     }
 }

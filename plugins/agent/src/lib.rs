@@ -1,7 +1,8 @@
 //! The built-in plugin `agent`: one turn of a named agent. Which model that is, and its prompt, the host knows.
 
+use caisson_sdk::model::{Answer, Usage};
 use caisson_sdk::{CapabilityError, Category, Context, Failure, Retry, log, model};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 caisson_sdk::plugin!(run);
@@ -18,50 +19,22 @@ struct Run {
     agent_id: Option<Value>,
 }
 
-#[derive(Serialize)]
-struct Request {
-    agent: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    task: Option<String>,
-    variables: Map<String, Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_schema: Option<Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Response {
-    content: Value,
-    model: String,
-    #[serde(default)]
-    usage: Tokens,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Tokens {
-    #[serde(default)]
-    input_tokens: u64,
-    #[serde(default)]
-    output_tokens: u64,
-}
-
 fn run(_: &Context, input: Run) -> Result<Value, Failure> {
     let agent = name(input.agent, input.agent_id)?;
-    let task = match input.task {
-        None | Some(Value::Null) => None,
-        Some(Value::String(text)) => Some(text),
-        Some(other) => Some(other.to_string()),
-    };
-    let request = Request { agent, task, variables: input.variables, output_schema: input.output_schema };
-    let response: Response = model::complete(&request).map_err(|error| failed(&error))?;
-    let Tokens { input_tokens, output_tokens } = response.usage;
-    log::write(
-        log::Level::Info,
-        &format!("agent '{}' answered ({})", request.agent, response.model),
-        Some(&json!({"model": response.model, "inputTokens": input_tokens, "outputTokens": output_tokens}).to_string()),
-    );
-    Ok(output(response.content))
+    let mut request = model::agent(&agent).variables(input.variables);
+    match input.task {
+        None | Some(Value::Null) => {}
+        Some(Value::String(text)) => request = request.task(text),
+        Some(other) => request = request.task(other.to_string()),
+    }
+    if let Some(schema) = input.output_schema {
+        request = request.output_schema(schema);
+    }
+    let answer = request.complete().map_err(|error| failed(&error))?;
+    let Usage { input_tokens, output_tokens } = answer.usage;
+    log::with(&json!({"model": answer.model, "inputTokens": input_tokens, "outputTokens": output_tokens}))
+        .info(&format!("agent '{agent}' answered ({})", answer.model));
+    Ok(output(&answer))
 }
 
 fn name(agent: Option<String>, id: Option<Value>) -> Result<String, Failure> {
@@ -78,22 +51,11 @@ fn name(agent: Option<String>, id: Option<Value>) -> Result<String, Failure> {
 }
 
 /// An object is the step's output; anything else is its `result`, so that `steps.x.result` reads it.
-fn output(content: Value) -> Value {
-    match content {
-        Value::Object(_) => content,
-        Value::String(text) => match serde_json::from_str(unfenced(&text)) {
-            Ok(object @ Value::Object(_)) => object,
-            _ => json!({"result": text}),
-        },
-        other => json!({"result": other}),
+fn output(answer: &Answer) -> Value {
+    match (&answer.content, answer.json()) {
+        (_, Ok(object @ Value::Object(_))) => object,
+        (content, _) => json!({"result": content}),
     }
-}
-
-/// Models like to put JSON into a Markdown block.
-fn unfenced(text: &str) -> &str {
-    let text = text.trim();
-    let Some(inner) = text.strip_prefix("```").and_then(|text| text.strip_suffix("```")) else { return text };
-    inner.strip_prefix("json").unwrap_or(inner).trim()
 }
 
 fn failed(error: &CapabilityError) -> Failure {
@@ -126,7 +88,8 @@ mod tests {
             (json!([1]), json!({"result": [1]})),
             (Value::Null, json!({"result": null})),
         ] {
-            assert_eq!(output(content.clone()), expected, "{content}");
+            let answer = Answer { content: content.clone(), model: "m".to_owned(), usage: Usage::default() };
+            assert_eq!(output(&answer), expected, "{content}");
         }
     }
 }

@@ -111,7 +111,7 @@ fn wait_signal(context: &Context, input: WaitSignal) -> Result<Outcome<Value>, F
                 format!("no signal '{}' came within {} ms", input.signal, input.timeout_ms.unwrap_or_default());
             Err(Failure::new(Category::Timeout, "SIGNAL_TIMED_OUT", message).retry(Retry::Never))
         }
-        Some(Wake::Cancelled(reason)) => Err(Failure::action("CANCELLED", reason.as_str()).retry(Retry::Never)),
+        Some(Wake::Cancelled(reason)) => Err(Failure::cancelled(reason.as_str())),
         Some(Wake::Approval { .. }) | None => {
             let suspend = Suspend::new().on_signal(input.signal);
             Ok(match input.timeout_ms {

@@ -1,11 +1,19 @@
-//! A plugin that misbehaves in every way we know. The runtime's tests build it; nothing ships it.
+//! A plugin that misbehaves in every way we know, and one whose every call a test can choose. The tests build it; nothing ships it.
+//!
+//! What the host refuses is output and no failure where a test wants to look at it: `{"error": {"kind": "denied", "message": …}}`.
 
 #![expect(clippy::unnecessary_wraps, clippy::needless_pass_by_value, reason = "actions have one form")]
+
+mod exhaust;
+mod forge;
+mod leak;
+mod probe;
+mod world;
 
 use std::hint::black_box;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use caisson_sdk::{Approval, Context, Failure, Outcome, RawJson, Suspend, kv, log};
+use caisson_sdk::{Approval, CapabilityError, Context, Failure, Outcome, RawJson, Suspend, kv, log};
 use serde_json::{Value, json};
 
 caisson_sdk::plugin!(
@@ -24,7 +32,25 @@ caisson_sdk::plugin!(
     suspend_for_ever,
     ask,
     surroundings,
-    lie
+    lie,
+    "memcopy_storm" => exhaust::memcopy_storm,
+    "redos" => exhaust::redos,
+    "handle_flood" => exhaust::handle_flood,
+    "host_call_flood" => exhaust::host_call_flood,
+    "big_string" => exhaust::big_string,
+    "http_ten" => world::http_ten,
+    "http_get" => world::http_get,
+    "kv_ops" => world::kv_ops,
+    "emit" => world::emit,
+    "artifact_put" => world::artifact_put,
+    "artifact_get" => world::artifact_get,
+    "mismatch" => world::mismatch,
+    "secret_get" => leak::secret_get,
+    "secret_leak" => leak::secret_leak,
+    "read_clock" => probe::read_clock,
+    "read_random" => probe::read_random,
+    "env_probe" => probe::env_probe,
+    "forged_approval" => forge::forged_approval,
 );
 
 fn spin(_: &Context, _: Value) -> Result<Value, Failure> {
@@ -97,12 +123,12 @@ fn call_host(_: &Context, _: Value) -> Result<Value, Failure> {
 }
 
 fn big_call(_: &Context, _: Value) -> Result<Value, Failure> {
-    drop(kv::set("x", &vec![0; 32 << 20]));
+    drop(kv::set("x", vec![0; 32 << 20]));
     Ok(Value::Null)
 }
 
 fn denied(_: &Context, _: Value) -> Result<Value, Failure> {
-    kv::get("x").map_err(|error| Failure::of_capability(&error))?;
+    kv::get("x")?;
     Ok(Value::Null)
 }
 
@@ -131,4 +157,27 @@ fn surroundings(_: &Context, _: Value) -> Result<Value, Failure> {
 
 fn lie(_: &Context, _: Value) -> Result<Value, Failure> {
     Ok(json!("no object"))
+}
+
+/// A refusal as something to look at.
+fn refused(error: &CapabilityError) -> Value {
+    let (kind, message) = match error {
+        CapabilityError::Denied(what) => ("denied", what.clone()),
+        CapabilityError::NotFound(what) => ("not-found", what.clone()),
+        CapabilityError::Invalid(what) => ("invalid", what.clone()),
+        CapabilityError::TooLarge(max) => ("too-large", max.to_string()),
+        CapabilityError::Quota(what) => ("quota", what.clone()),
+        CapabilityError::Timeout => ("timeout", String::new()),
+        CapabilityError::Unavailable(what) => ("unavailable", what.clone()),
+        CapabilityError::Other(what) => ("other", what.clone()),
+    };
+    json!({"error": {"kind": kind, "message": message}})
+}
+
+/// An answer or a refusal.
+fn told<T>(result: Result<T, CapabilityError>, show: impl FnOnce(T) -> Value) -> Value {
+    match result {
+        Ok(value) => show(value),
+        Err(error) => refused(&error),
+    }
 }

@@ -29,9 +29,7 @@ fn approval(context: &Context, ask: Ask) -> Result<Outcome<Decided>, Failure> {
         Some(Wake::Approval { verdict, actor, comment }) => {
             decided(*verdict, actor.clone(), comment.clone()).map(Outcome::Done)
         }
-        Some(Wake::Cancelled(reason)) => {
-            Err(Failure::new(Category::Action, "CANCELLED", reason.as_str()).retry(Retry::Never))
-        }
+        Some(Wake::Cancelled(reason)) => Err(Failure::cancelled(reason.as_str())),
         // Nothing else was asked for, so nothing else decides.
         Some(Wake::Signal { .. } | Wake::Timer) | None => Ok(Suspend::new().on_approval(request(ask)).into()),
     }

@@ -1,4 +1,5 @@
-//! The built-in plugin `script`: Starlark, for scripts of workflows (`run`) and for the host's expressions (`evaluate`).
+//! The built-in plugin `script`: Starlark, for scripts of workflows (`run`) and for the host's expressions (`evaluate`). A script whose
+//! language is "javascript" never comes here: the host runs it on another component, `plugins/javascript`, in this plugin's name.
 //!
 //! Invariants: the same source with the same names gives the same value; nothing reaches the outside but `print`, which goes to the
 //! log. Safety is not this crate's: hostile source may exhaust or abort the instance, and the instance's walls contain it.
@@ -33,8 +34,7 @@ struct Run {
 fn run(context: &Context, input: Run) -> Result<RawJson, Failure> {
     let language = input.language.as_deref().unwrap_or("starlark");
     if !language.eq_ignore_ascii_case("starlark") {
-        let message =
-            format!("language '{language}' is not supported yet: scripts are Starlark, JavaScript comes later");
+        let message = format!("language '{language}' is not known here: write \"starlark\" or \"javascript\"");
         return Err(Failure::validation("SCRIPT_LANGUAGE_UNSUPPORTED", message).retry(Retry::Never));
     }
     let source = source(input.source, input.script, input.code)?;
