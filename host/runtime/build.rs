@@ -1,7 +1,8 @@
 //! Builds the built-in plugins for `wasm32-wasip2`, so that the runtime can embed them.
 //!
-//! A cargo inside cargo: it has a target directory and a profile of its own (`<target>/guests`, profile `guest`), so it waits for no
-//! lock of the outer one, and it sees none of the outer one's flags and wrappers, so that clippy or a sanitizer never reaches a guest.
+//! A cargo inside cargo: it has a target directory and a profile of its own (`<target>/guests`, profile `guest`), so it
+//! waits for no lock of the outer one, and it sees none of the outer one's flags and wrappers, so that clippy or a
+//! sanitizer never reaches a guest.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
@@ -9,7 +10,9 @@ use std::{env, fs};
 
 const TARGET: &str = "wasm32-wasip2";
 const PROFILE: &str = "guest";
-const PLUGINS: [&str; 4] = ["core", "human", "script", "agent"];
+/// Folders of `plugins/` that are part of the program. To add one: its name here, and in `src/builtin.rs` what is
+/// special about it. One that is not there is left out, so that the runtime can be built without it.
+const PLUGINS: [&str; 6] = ["script", "core", "human", "agent", "http", "javascript"];
 
 fn main() {
     if let Err(message) = build() {
@@ -28,23 +31,29 @@ fn build() -> Result<(), String> {
     let guests = target_directory(&out)?.join("guests");
     println!("cargo::rustc-env=CAISSON_GUESTS={}", guests.display());
 
+    let plugins: Vec<&str> =
+        PLUGINS.into_iter().filter(|plugin| root.join("plugins").join(plugin).join("Cargo.toml").exists()).collect();
     install_target()?;
     let mut cargo = clean(&variable("CARGO")?);
     cargo.current_dir(&root).args(["build", "--target", TARGET, "--profile", PROFILE, "--target-dir"]).arg(&guests);
     if root.join("Cargo.lock").exists() {
         cargo.arg("--locked");
     }
-    for plugin in PLUGINS {
+    for plugin in &plugins {
         cargo.args(["--package", &format!("caisson-plugin-{plugin}")]);
     }
     run(&mut cargo)?;
 
-    for plugin in PLUGINS {
+    let mut list = Vec::new();
+    for plugin in &plugins {
         let built = guests.join(TARGET).join(PROFILE).join(format!("caisson_plugin_{plugin}.wasm"));
         let copy = out.join(format!("{plugin}.wasm"));
         fs::copy(&built, &copy).map_err(|e| format!("copy {} to {}: {e}", built.display(), copy.display()))?;
+        // Debug formatting quotes names as Rust does.
+        list.push(format!("    ({plugin:?}, include_bytes!({:?})),\n", copy.display().to_string()));
     }
-    Ok(())
+    fs::write(out.join("components.rs"), format!("[\n{}]\n", list.concat()))
+        .map_err(|e| format!("write the list of components: {e}"))
 }
 
 fn workspace() -> Result<PathBuf, String> {

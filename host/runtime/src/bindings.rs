@@ -10,4 +10,6 @@ wasmtime::component::bindgen!({
         default: async | trappable,
     },
     exports: { default: async },
+    // A journal's record keeps a capability's error as the guest sees it.
+    additional_derives: [serde::Serialize, serde::Deserialize],
 });

@@ -1,26 +1,30 @@
 //! What a guest can ask of the host: one file per capability, each an `impl Host for State` of its interface.
 //!
-//! Invariant: every call is counted, and every call checks its grant by [`State::granted`] before it does anything.
-//! Deliberately absent: effects. Of all interfaces only the log and the model do something yet; the others answer `denied`.
+//! Invariant: every call is counted, and checks its grant by `State::effective` before it does anything. What it sees
+//! of the world, or does to it, goes through `State::journaled`. Deliberately absent: tools, which answer `denied`.
 
 mod artifacts;
+mod assets;
 mod events;
 mod http;
 mod kv;
 mod log;
 mod model;
 mod secrets;
+mod stored;
+#[cfg(test)]
+mod tests;
 mod tools;
 mod wasi;
 
+use caisson_core::plugin::{Capability, Denied};
 use wasmtime::component::{HasSelf, Linker};
 
-pub(crate) use self::wasi::{Random, context as wasi_context};
+pub(crate) use self::wasi::context as wasi_context;
 
 use crate::bindings::caisson::step;
 use crate::bindings::caisson::step::capability::Error;
 use crate::limits::{Exceeded, Limit};
-use crate::manifest::Capability;
 use crate::state::State;
 
 /// Links everything that a plugin may import.
@@ -29,6 +33,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     step::types::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     step::capability::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     step::log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    step::assets::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     step::http::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     step::secrets::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     step::kv::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
@@ -43,7 +48,7 @@ impl step::types::Host for State {}
 impl step::capability::Host for State {}
 
 impl State {
-    /// Counts one call of the host.
+    /// Counts one call of the host. Every host function begins with it.
     fn count(&mut self) -> wasmtime::Result<()> {
         self.host_calls += 1;
         if self.host_calls > self.limits.host_calls {
@@ -52,12 +57,9 @@ impl State {
         Ok(())
     }
 
-    /// Whether the plugin has the capability; else what to grant.
+    /// Whether the entry has the capability at all; else what to add, and where.
     fn granted(&self, capability: Capability) -> Result<(), Error> {
-        if self.plugin.grants.contains(&capability) {
-            return Ok(());
-        }
-        Err(Error::Denied(denial(&self.plugin.id, capability)))
+        self.effective.check(capability).map_err(denied)
     }
 
     /// A capability that the interface has and this version of the host does not.
@@ -72,8 +74,7 @@ impl State {
     }
 }
 
-/// What an ungranted call answers: the line to add.
-pub(crate) fn denial(plugin: &str, capability: Capability) -> String {
-    let capability = capability.as_str();
-    format!("capability '{capability}' is not granted to plugin '{plugin}': add the grant \"{plugin}:{capability}\"")
+/// A denial as the guest sees it.
+fn denied(denied: Denied) -> Error {
+    Error::Denied(denied.0)
 }

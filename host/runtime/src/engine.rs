@@ -14,8 +14,8 @@ pub(crate) const MEMORIES_PER_SLOT: u32 = 1;
 pub(crate) const TABLES_PER_SLOT: u32 = 2;
 /// Elements of one pooled table: Starlark has some five thousand, Python ten.
 const TABLE_ELEMENTS: usize = 20_000;
-/// Pages that a guest touched and that its slot keeps, reset, for the next one: the whole working set of a small Rust guest, and
-/// 50 slots after a burst keep no more than 13 MB.
+/// Pages that a guest touched and that its slot keeps, reset, for the next one: the whole working set of a small Rust
+/// guest, and 50 slots after a burst keep no more than 13 MB.
 const MEMORY_KEEP_RESIDENT_BYTES: usize = 256 << 10;
 /// The same for tables.
 const TABLE_KEEP_RESIDENT_BYTES: usize = 64 << 10;
@@ -37,26 +37,34 @@ pub enum Allocation {
 }
 
 /// Makes the engine: pooled if the system has the address space for it (tried, not guessed), else on demand.
-pub(crate) fn build(slots: u32, pooled: bool) -> wasmtime::Result<(Engine, Allocation)> {
+pub(crate) fn build(slots: u32, pooled: bool, fuel: bool) -> wasmtime::Result<(Engine, Allocation)> {
     if pooled {
-        match Engine::new(&config(Some(slots))) {
+        match Engine::new(&config(Some(slots), fuel)) {
             Ok(engine) => return Ok((engine, Allocation::Pooled { slots })),
             Err(error) => {
                 tracing::warn!(%error, slots, "no room for a pool of instances, mapping memory for each instead");
             }
         }
     }
-    Ok((Engine::new(&config(None))?, Allocation::OnDemand))
+    Ok((Engine::new(&config(None, fuel))?, Allocation::OnDemand))
 }
 
-fn config(pool_slots: Option<u32>) -> Config {
+/// An engine that only compiles, for the other one: where instances come from is no part of the code.
+pub(crate) fn compiler(fuel: bool) -> wasmtime::Result<Engine> {
+    Engine::new(&config(None, fuel))
+}
+
+fn config(pool_slots: Option<u32>, fuel: bool) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
+        // No toolchain makes components with it yet, and what is not there cannot be attacked.
+        .wasm_memory64(false)
         .epoch_interruption(true)
         .max_wasm_stack(STACK_BYTES)
         .async_stack_size(FIBER_STACK_BYTES)
         .memory_init_cow(true)
+        .consume_fuel(fuel)
         .parallel_compilation(true);
     if let Some(slots) = pool_slots {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(slots)));
@@ -84,4 +92,18 @@ fn pool(slots: u32) -> PoolingAllocationConfig {
         .max_unused_warm_slots(WARM_SLOTS)
         .pagemap_scan(Enabled::Auto);
     pool
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_engine_compiles_the_other_runs() {
+        let (pooled, allocation) = build(2, true, false).expect("an engine");
+        assert_eq!(allocation, Allocation::Pooled { slots: 2 });
+        let name = |engine: &Engine| crate::cache::entry_name(engine, "digest", "plain");
+        assert_eq!(name(&pooled), name(&compiler(false).expect("an engine")));
+        assert_ne!(name(&pooled), name(&compiler(true).expect("an engine")), "fuel changes the code");
+    }
 }

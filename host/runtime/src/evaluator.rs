@@ -3,15 +3,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use caisson_core::error::{Category, Failure};
 use caisson_core::json::Json;
-use caisson_core::ports::{Evaluation, Evaluator, LogSink, Outcome};
+use caisson_core::plugin::Effective;
+use caisson_core::ports::{Evaluation, Evaluator, Outcome};
 
-use crate::builtin::EVALUATE;
-use crate::entry::{self, Surroundings};
+use crate::builtin::{EVALUATE, SCRIPT};
+use crate::config::RuntimeConfig;
+use crate::entry::{self, Call};
 use crate::limits::Limits;
-use crate::logbook::NoLog;
-use crate::model::Models;
-use crate::plugin::Plugin;
+use crate::plugin::Compiled;
 use crate::runtime::Runtime;
+use crate::state::Shared;
 
 /// An expression takes microseconds; one that takes a second of CPU is an attack or a mistake.
 pub const EVALUATION_CPU_MS: u64 = 1_000;
@@ -23,11 +24,12 @@ pub const SOURCE_BYTES_MAX: usize = 64 << 10;
 /// Evaluates expressions in the built-in Starlark guest, in a fresh instance each.
 pub struct StarlarkEvaluator {
     runtime: Arc<Runtime>,
-    plugin: Arc<Plugin>,
+    compiled: Arc<Compiled>,
+    /// Nothing is granted.
+    effective: Arc<Effective>,
     action: Arc<str>,
     limits: Limits,
-    models: Arc<Models>,
-    sink: Arc<dyn LogSink>,
+    shared: Arc<Shared>,
 }
 
 impl StarlarkEvaluator {
@@ -36,13 +38,21 @@ impl StarlarkEvaluator {
     /// # Panics
     /// If the runtime has no built-in Starlark guest: it does not start without.
     pub fn new(runtime: Arc<Runtime>) -> Self {
-        let plugin = runtime.plugin_of(EVALUATE).expect("the script plugin is built in");
+        let (package, compiled) = runtime.script().expect("the script plugin is built in");
         let limits = Limits {
-            cpu_ms: EVALUATION_CPU_MS.min(plugin.limits.cpu_ms),
-            memory_bytes: EVALUATION_MEMORY_BYTES.min(plugin.limits.memory_bytes),
-            ..plugin.limits
+            cpu_ms: EVALUATION_CPU_MS.min(compiled.limits.cpu_ms),
+            memory_bytes: EVALUATION_MEMORY_BYTES.min(compiled.limits.memory_bytes),
+            ..compiled.limits
         };
-        Self { runtime, plugin, action: EVALUATE.into(), limits, models: Arc::default(), sink: Arc::new(NoLog) }
+        Self {
+            runtime,
+            compiled,
+            effective: Arc::new(Effective::new(package, Arc::default(), None)),
+            action: format!("{SCRIPT}.{EVALUATE}").into(),
+            limits,
+            // Nobody listens, and there is nothing to keep.
+            shared: Arc::new(Shared::new(&RuntimeConfig::default())),
+        }
     }
 }
 
@@ -56,11 +66,15 @@ impl Evaluator for StarlarkEvaluator {
             );
             return Err(Failure::new(Category::LimitError, "EXPRESSION_SIZE_LIMIT", message).never_retried());
         }
-        let call = entry::standalone(&self.plugin, &self.action, input(evaluation));
-        let surroundings =
-            Surroundings { models: Arc::clone(&self.models), sink: Arc::clone(&self.sink), deadline: None };
-        let entry = self.runtime.enter(Arc::clone(&self.plugin), self.limits, call, surroundings).await;
-        match entry.result {
+        let call = Call {
+            effective: Arc::clone(&self.effective),
+            limits: self.limits,
+            invocation: entry::standalone(&self.effective, Arc::clone(&self.action), input(evaluation)),
+            shared: Arc::clone(&self.shared),
+            deadline: None,
+        };
+        let (compiled, code) = (Arc::clone(&self.compiled), Arc::clone(&self.compiled.code));
+        match self.runtime.enter(compiled, code, Json::of(&serde_json::Map::new()), call).await.entry.result {
             Ok(Outcome::Done(value)) => Ok(value),
             Ok(Outcome::Suspend(_)) => Err(failed("the expression suspended")),
             Err(failure) => Err(renamed(failure)),

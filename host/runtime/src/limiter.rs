@@ -54,6 +54,7 @@ impl wasmtime::ResourceLimiter for Limiter {
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
+            self.denied = Some(Exceeded { limit: Limit::Table, max: self.elements_max });
             return Ok(false);
         }
         let more = desired.saturating_sub(current) as u64;
@@ -66,6 +67,12 @@ impl wasmtime::ResourceLimiter for Limiter {
         }
         self.elements += more;
         Ok(true)
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        // The pool's slot is full.
+        self.denied = Some(Exceeded { limit: Limit::Table, max: self.elements_max });
+        Ok(())
     }
 
     fn instances(&self) -> usize {

@@ -1,18 +1,23 @@
 //! What one entry may use at most. Every limit has a default with a reason, and a code by which its error is known.
 //!
-//! Invariant: what a manifest asks for is bounded by the operator's maximum; a guest can lower its limits, never lift the bound.
+//! Invariant: what a manifest asks for is bounded by the operator's maximum; a guest can lower its limits, never lift
+//! the bound.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 /// Ten seconds of a core: a large script or a parser, and a stuck one is stopped before its user gives up waiting.
 pub const CPU_MS_DEFAULT: u64 = 10_000;
-/// Five minutes in the host's hands: the slowest model answers sooner; longer waits are suspensions, which hold nothing.
+/// Five minutes in the host's hands: the slowest model answers sooner; longer waits are suspensions, which hold
+/// nothing.
 pub const WALL_MS_DEFAULT: u64 = 300_000;
 /// A Python or JavaScript guest with its data fits; a hundred of them at once still fit a small server.
 pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;
 /// What the store keeps per value by default.
 pub const OUTPUT_BYTES_DEFAULT: u64 = 1 << 20;
-/// What one call may carry over the boundary, either way: bodies of HTTP calls are larger than results, and copies are the host's memory.
+/// What one call may carry over the boundary, either way: bodies of HTTP calls are larger than results, and copies are
+/// the host's memory.
 pub const CALL_BYTES_DEFAULT: u64 = 16 << 20;
 /// Some ten thousand lines of a hundred bytes: more than anybody reads.
 pub const LOG_BYTES_DEFAULT: u64 = 1 << 20;
@@ -32,7 +37,8 @@ pub const INSTANCES_MAX: u32 = 64;
 pub const MEMORIES_MAX: u32 = 8;
 /// Tables in one component.
 pub const TABLES_MAX: u32 = 64;
-/// A pool has to reserve address space for the largest memory, and 4 GiB is all that a 32-bit guest can name. Operators go no higher than this.
+/// A pool has to reserve address space for the largest memory, and 4 GiB is all that a 32-bit guest can name. Operators
+/// go no higher than this.
 pub const MEMORY_BYTES_MAX: u64 = 4 << 30;
 /// Per engine: enough for a recursive parser of sane input, and a runaway recursion ends within a millisecond.
 pub const STACK_BYTES: usize = 512 << 10;
@@ -84,8 +90,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What an operator allows a manifest to ask for when nothing else is said: four times the default, no more output than the
-    /// store takes.
+    /// What an operator allows a manifest to ask for when nothing else is said: four times the default, no more output
+    /// than the store takes.
     pub fn generous() -> Self {
         let default = Self::default();
         Self {
@@ -157,6 +163,53 @@ pub struct AskedLimits {
     /// See [`Limits::table_elements`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_elements: Option<u64>,
+}
+
+type Field = (&'static str, &'static str, fn(&mut AskedLimits) -> &mut Option<u64>);
+
+/// Each limit as manifests write it, as everything else does, and where it is.
+const FIELDS: [Field; 11] = [
+    ("cpu_ms", "cpuMs", |limits| &mut limits.cpu_ms),
+    ("wall_ms", "wallMs", |limits| &mut limits.wall_ms),
+    ("memory_bytes", "memoryBytes", |limits| &mut limits.memory_bytes),
+    ("output_bytes", "outputBytes", |limits| &mut limits.output_bytes),
+    ("call_bytes", "callBytes", |limits| &mut limits.call_bytes),
+    ("log_bytes", "logBytes", |limits| &mut limits.log_bytes),
+    ("log_lines", "logLines", |limits| &mut limits.log_lines),
+    ("host_calls", "hostCalls", |limits| &mut limits.host_calls),
+    ("handles", "handles", |limits| &mut limits.handles),
+    ("random_bytes", "randomBytes", |limits| &mut limits.random_bytes),
+    ("table_elements", "tableElements", |limits| &mut limits.table_elements),
+];
+
+impl AskedLimits {
+    /// The names as manifests write them.
+    pub(crate) fn names() -> [&'static str; FIELDS.len()] {
+        FIELDS.map(|(name, ..)| name)
+    }
+
+    /// Sets one by its name in manifests; `false` if there is none of that name.
+    pub(crate) fn set(&mut self, name: &str, value: u64) -> bool {
+        let field = FIELDS.iter().find(|(known, ..)| *known == name);
+        if let Some((_, _, field)) = field {
+            *field(self) = Some(value);
+        }
+        field.is_some()
+    }
+
+    /// By name (`memoryBytes`), as a package has them.
+    pub(crate) fn by_name(mut self) -> BTreeMap<String, u64> {
+        FIELDS.iter().filter_map(|(_, name, field)| Some(((*name).to_owned(), (*field(&mut self))?))).collect()
+    }
+
+    /// Reads them back; a name that this version does not know asks for nothing.
+    pub(crate) fn of(named: &BTreeMap<String, u64>) -> Self {
+        let mut limits = Self::default();
+        for (_, name, field) in FIELDS {
+            *field(&mut limits) = named.get(name).copied();
+        }
+        limits
+    }
 }
 
 /// A limit that an entry passed: travels through wasmtime as the error that ends the guest.
@@ -236,5 +289,26 @@ impl Exceeded {
             Limit::HostCalls => format!("it called the host more than {max} times"),
             Limit::Random => format!("it asked for more than {max} random bytes"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asked_limits_keep_their_names_and_their_bound() {
+        let mut asked = AskedLimits::default();
+        for (number, name) in AskedLimits::names().into_iter().enumerate() {
+            assert!(asked.set(name, number as u64 + 1));
+        }
+        assert!(!asked.set("memory", 1));
+        let named = asked.by_name();
+        assert_eq!((named.len(), named["memoryBytes"]), (FIELDS.len(), 3));
+        assert_eq!(AskedLimits::of(&named), asked);
+
+        let asked = AskedLimits { cpu_ms: Some(u64::MAX), handles: Some(3), ..AskedLimits::default() };
+        let limits = Limits::default().asked(&asked, &Limits::generous());
+        assert_eq!((limits.cpu_ms, limits.handles), (Limits::generous().cpu_ms, 3));
     }
 }

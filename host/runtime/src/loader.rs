@@ -1,125 +1,349 @@
-//! From bytes to a loaded plugin: inspect, pre-initialise, compile or take from the cache, link.
+//! From a digest to code that can run: found loaded, or in the cache, or compiled.
+//!
+//! Invariants:
+//! - nothing is read for a plugin before it is used or prepared;
+//! - uses of one digest that come together load it once;
+//! - what strangers sent stays loaded only so far: the one that was unused for longest makes room. Whoever runs it
+//!   keeps it until it ends.
 
-use std::collections::BTreeSet;
+mod loaded;
+
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use caisson_core::json::Json;
+use bytes::Bytes;
+use caisson_core::error::{Category, Failure};
+use caisson_core::json::sha256_hex;
+use caisson_core::plugin::{Engine as Runs, Package};
+use caisson_core::ports::Compilation;
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
-use crate::bindings::caisson::step::types as wire;
+use self::loaded::{Found, Loaded};
+use crate::assets::{Assets, Components};
+use crate::bindings::PluginPre;
+use crate::builtin::BuiltIn;
 use crate::cache::{self, Cache};
-use crate::capabilities;
-use crate::config::RuntimeConfig;
+use crate::compile::{Refused, Treatment};
+use crate::compiler::Compiler;
+use crate::config::{self, RuntimeConfig};
 use crate::engine::{INSTANCES_PER_SLOT, MEMORIES_PER_SLOT, TABLES_PER_SLOT};
-use crate::limits::Limits;
-use crate::logbook::{LogBook, NoLog};
-use crate::package::{Error, PackageInfo, Shape, check_reserved, inspect};
-use crate::plugin::{self, Plugin};
-use crate::state::{Identity, State};
-use crate::sys::release_memory;
-use crate::wizen;
+use crate::limits::{AskedLimits, Limits};
+use crate::package::{Error, Shape};
+use crate::plugin::{Code, Compiled};
+use crate::state::State;
+use crate::threads::Spawner;
 
-/// What loading needs.
+/// Loads plugins.
 pub(crate) struct Loader {
     pub(crate) engine: Engine,
-    pub(crate) linker: Linker<State>,
-    pub(crate) cache: Option<Cache>,
+    linker: Linker<State>,
+    cache: Option<Arc<Cache>>,
+    compiler: Compiler,
+    components: Arc<Components>,
+    limits: Limits,
+    limits_max: Limits,
+    slots_max: u32,
+    fuel: bool,
+    /// Whatever happens to a step that waits for a plugin, the plugin goes on loading.
+    spawner: Spawner,
+    /// The engine of JavaScript plugins; `None` in a build without.
+    javascript: Option<BuiltIn>,
+    javascript_code: OnceCell<Arc<Code>>,
+    loaded: Mutex<Loaded>,
+    /// By digest; what is not there has not been asked for.
+    progress: Mutex<HashMap<Arc<str>, Progress>>,
+}
+
+#[derive(Clone)]
+enum Progress {
+    Queued,
+    Running(Instant),
+    Ready,
+    /// What the compiler said: it would say the same again.
+    Failed(Error),
+}
+
+/// Why a plugin cannot be run.
+#[derive(Clone, Debug, thiserror::Error)]
+enum Problem {
+    #[error(transparent)]
+    Package(#[from] Error),
+    #[error("its bytes are gone")]
+    Gone,
+    /// May pass.
+    #[error("{0}")]
+    Host(String),
 }
 
 impl Loader {
-    /// Loads a third party's component.
-    pub(crate) fn load(&self, bytes: &[u8], config: &RuntimeConfig) -> Result<Plugin, Error> {
-        let info = inspect(bytes)?;
-        check_reserved(&info.id)?;
-        let grants = plugin::grants(&info, |capability| config.grants.has(&info.id, capability));
-        let component = self.component(&info, "plain", || Ok(bytes.into()))?;
-        self.assemble(info, grants, &component, config)
-    }
-
-    /// Loads one of the built-in components; with a warm-up it is pre-initialised first.
-    pub(crate) fn load_built_in(
-        &self,
-        bytes: &[u8],
-        warm_up: Option<(&str, &str)>,
+    pub(crate) fn new(
         config: &RuntimeConfig,
-    ) -> Result<Plugin, Error> {
-        let info = inspect(bytes)?;
-        let grants = info.capabilities.clone();
-        let component = match warm_up {
-            Some((action, input)) => self.component(&info, "warm", || {
-                warm(bytes, &info, action, input).map(Into::into).or_else(|error| {
-                    tracing::warn!(plugin = info.id, %error, "failed to pre-initialise the plugin: every call pays for it");
-                    Ok(bytes.into())
-                })
-            })?,
-            None => self.component(&info, "plain", || Ok(bytes.into()))?,
-        };
-        self.assemble(info, grants, &component, config)
-    }
-
-    fn component<'a>(
-        &self,
-        info: &PackageInfo,
-        treatment: &str,
-        bytes: impl FnOnce() -> Result<std::borrow::Cow<'a, [u8]>, Error>,
-    ) -> Result<Component, Error> {
-        let name = cache::entry_name(&self.engine, &info.digest, treatment);
-        if let Some(component) = self.cache.as_ref().and_then(|cache| cache.load(&self.engine, &name)) {
-            return Ok(component);
+        engine: Engine,
+        linker: Linker<State>,
+        cache: Option<Cache>,
+        spawner: Spawner,
+        javascript: Option<BuiltIn>,
+    ) -> Self {
+        if cache.is_none() && config.compiler != config::Compiler::InProcess {
+            tracing::warn!(
+                "plugins are compiled in this process: a child hands its code over in the cache, and there is none"
+            );
         }
-        let component = self.compile(&name, bytes);
-        release_memory();
-        component
-    }
-
-    fn compile<'a>(
-        &self,
-        name: &str,
-        bytes: impl FnOnce() -> Result<std::borrow::Cow<'a, [u8]>, Error>,
-    ) -> Result<Component, Error> {
-        let compile = |e: wasmtime::Error| Error::Compile(format!("the component does not compile: {e:#}"));
-        let bytes = bytes()?;
-        let Some(cache) = &self.cache else {
-            return Component::new(&self.engine, &bytes).map_err(compile);
-        };
-        let compiled = self.engine.precompile_component(&bytes).map_err(compile)?;
-        if let Err(error) = cache.store(name, &compiled) {
-            tracing::warn!(%error, "failed to keep compiled code: it is compiled again at the next start");
-            return Component::new(&self.engine, &bytes).map_err(compile);
-        }
-        match cache.load(&self.engine, name) {
-            Some(component) => Ok(component),
-            None => Component::new(&self.engine, &bytes).map_err(compile),
+        Self {
+            compiler: Compiler::new(config.compiler.clone(), config.fuel),
+            components: Arc::new(Components::new(config.components.clone())),
+            limits: config.limits,
+            limits_max: config.limits_max,
+            slots_max: config.slots,
+            fuel: config.fuel,
+            loaded: Mutex::new(Loaded::new(config.loaded)),
+            progress: Mutex::default(),
+            javascript_code: OnceCell::new(),
+            cache: cache.map(Arc::new),
+            engine,
+            linker,
+            spawner,
+            javascript,
         }
     }
 
-    fn assemble(
-        &self,
-        info: PackageInfo,
-        grants: BTreeSet<crate::manifest::Capability>,
-        component: &Component,
-        config: &RuntimeConfig,
-    ) -> Result<Plugin, Error> {
-        let identity = Identity {
-            id: info.id.as_str().into(),
-            version: info.version.as_str().into(),
-            digest: info.digest.as_str().into(),
-            grants,
+    /// The plugin, ready to run.
+    pub(crate) async fn load(self: &Arc<Self>, package: &Arc<Package>) -> Result<Arc<Compiled>, Failure> {
+        let mut loading = match self.loaded.lock().find(&package.digest) {
+            Found::Loaded(compiled) => return Ok(compiled),
+            Found::Loading(loading) => loading,
+            Found::Neither(done, loading) => {
+                let (this, package) = (Arc::clone(self), Arc::clone(package));
+                self.spawner.spawn(async move {
+                    let result = this.assemble(&package).await;
+                    let result = result.map(Arc::new).map_err(|problem| failure(&package, &problem));
+                    this.loaded.lock().settle(&package.digest, &result);
+                    // Fails if everybody has gone.
+                    let _ = done.send(Some(result));
+                });
+                loading
+            }
         };
-        let actions = plugin::actions(&info, &identity)?;
-        let pre = plugin::link(&self.linker, component)?;
-        let operator = config.plugin_config.get(&info.id).map_or_else(|| "{}".to_owned(), ToString::to_string);
-        Ok(Plugin {
-            limits: config.limits.asked(&info.limits, &config.limits_max),
-            slots: slots(info.shape).min(config.slots),
-            identity: Arc::new(identity),
-            actions,
-            pre,
-            config: operator,
-            info,
+        let result = match loading.wait_for(Option::is_some).await {
+            Ok(result) => result.clone(),
+            Err(_) => None,
+        };
+        result.unwrap_or_else(|| {
+            let problem = Problem::Host("the plugin host stopped while it was loaded".to_owned());
+            Err(failure(package, &problem))
         })
     }
+
+    /// Compiles and links a package of which the bytes are at hand, whatever became of it before.
+    pub(crate) async fn prepare(self: &Arc<Self>, package: &Package, bytes: &Bytes) -> Result<(), Failure> {
+        if sha256_hex(bytes) != package.digest {
+            return Err(Error::Malformed("the bytes are not those that were inspected".to_owned()).into());
+        }
+        if !self.components.has_store() {
+            self.components.hold(&package.digest, bytes.clone());
+        }
+        self.progress.lock().remove(package.digest.as_str());
+        self.load(&Arc::new(package.clone())).await.map(drop)
+    }
+
+    /// How far the compilation of a package is. `package` is what is known of it, if it is installed.
+    pub(crate) fn compilation(&self, digest: &str, package: Option<&Package>) -> Compilation {
+        let javascript = package.is_some_and(|package| package.engine == Runs::JavaScript);
+        let digest = match &self.javascript {
+            Some(engine) if javascript => &*engine.digest,
+            _ => digest,
+        };
+        match self.progress.lock().get(digest) {
+            Some(Progress::Queued) => Compilation::Queued,
+            Some(Progress::Running(since)) => {
+                let since_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                Compilation::Running { since_ms }
+            }
+            Some(Progress::Ready) => Compilation::Ready,
+            Some(Progress::Failed(error)) => Compilation::Failed { message: error.to_string() },
+            None => {
+                let name = |treatment| cache::entry_name(&self.engine, digest, treatment);
+                let kept = |cache: &Arc<Cache>| Treatment::NAMES.iter().any(|treatment| cache.has(&name(treatment)));
+                let kept = self.cache.as_ref().is_some_and(kept);
+                if kept { Compilation::Ready } else { Compilation::Unused }
+            }
+        }
+    }
+
+    /// Whether this build has an engine that runs JavaScript.
+    pub(crate) fn has_javascript(&self) -> bool {
+        self.javascript.is_some()
+    }
+
+    /// The engine that runs JavaScript, compiled at its first use.
+    pub(crate) async fn javascript(&self) -> Result<Arc<Code>, Failure> {
+        self.javascript_engine().await.map_err(|problem| {
+            Failure::new(Category::ActionError, "PLUGIN_NOT_LOADED", format!("JavaScript cannot be run: {problem}"))
+        })
+    }
+
+    async fn javascript_engine(&self) -> Result<Arc<Code>, Problem> {
+        let Some(engine) = &self.javascript else {
+            return Err(Problem::Host("this build of caisson has no JavaScript engine".to_owned()));
+        };
+        let code = self.javascript_code.get_or_try_init(async || self.built_in_code(engine).await).await?;
+        Ok(Arc::clone(code))
+    }
+
+    /// A built-in plugin: it stays loaded for ever.
+    pub(crate) async fn built_in(&self, one: &BuiltIn, package: &Package) -> Result<Compiled, Error> {
+        let code = self.built_in_code(one).await.map_err(|problem| match problem {
+            Problem::Package(error) => error,
+            other => Error::Compile(other.to_string()),
+        })?;
+        self.compiled(package, code)
+    }
+
+    async fn built_in_code(&self, one: &BuiltIn) -> Result<Arc<Code>, Problem> {
+        self.components.hold(&one.digest, Bytes::from_static(one.bytes));
+        if let Some((action, input)) = one.warm_up {
+            let treatment = Treatment::Warm { action: action.to_owned(), input: input.to_owned() };
+            match self.component(&one.digest, treatment).await {
+                Ok(code) => return Ok(code),
+                Err(Attempt::WarmUp(error)) => {
+                    tracing::warn!(
+                        plugin = one.name,
+                        error,
+                        "failed to pre-initialise a plugin: every call pays for it"
+                    );
+                }
+                Err(Attempt::Problem(problem)) => return Err(problem),
+            }
+        }
+        self.plain(&one.digest).await
+    }
+
+    async fn assemble(&self, package: &Package) -> Result<Compiled, Problem> {
+        let code = match package.engine {
+            Runs::Component => self.plain(&package.digest).await?,
+            Runs::JavaScript => self.javascript_engine().await?,
+        };
+        Ok(self.compiled(package, code)?)
+    }
+
+    fn compiled(&self, package: &Package, code: Arc<Code>) -> Result<Compiled, Error> {
+        let limits = self.limits.asked(&AskedLimits::of(&package.limits), &self.limits_max);
+        let assets = Assets::new(package.digest.as_str().into(), Arc::clone(&self.components));
+        Compiled::new(package, code, limits, Arc::new(assets))
+    }
+
+    async fn plain(&self, digest: &str) -> Result<Arc<Code>, Problem> {
+        self.component(digest, Treatment::Plain).await.map_err(|attempt| match attempt {
+            Attempt::Problem(problem) => problem,
+            Attempt::WarmUp(message) => Problem::Host(message),
+        })
+    }
+
+    async fn component(&self, digest: &str, treatment: Treatment) -> Result<Arc<Code>, Attempt> {
+        if let Some(Progress::Failed(error)) = self.progress.lock().get(digest) {
+            return Err(Problem::Package(error.clone()).into());
+        }
+        let name = cache::entry_name(&self.engine, digest, treatment.name());
+        let shaped = match self.cached(&name).await? {
+            Some(shaped) => shaped,
+            None => self.compile(digest, &name, treatment).await?,
+        };
+        let code = self.link(&shaped.0, shaped.1);
+        let code = code.map_err(|error| self.failed(digest, Error::Link(format!("{error:#}"))))?;
+        self.set(digest, Progress::Ready);
+        Ok(Arc::new(code))
+    }
+
+    async fn cached(&self, name: &str) -> Result<Option<(Component, Shape)>, Problem> {
+        let Some(cache) = &self.cache else { return Ok(None) };
+        let (cache, engine, name) = (Arc::clone(cache), self.engine.clone(), name.to_owned());
+        let loaded =
+            tokio::task::spawn_blocking(move || cache.has(&name).then(|| cache.load(&engine, &name)).flatten());
+        loaded.await.map_err(|e| Problem::Host(e.to_string()))
+    }
+
+    async fn compile(&self, digest: &str, name: &str, treatment: Treatment) -> Result<(Component, Shape), Attempt> {
+        let bytes = match self.components.get(digest).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Err(Problem::Gone.into()),
+            Err(error) => return Err(Problem::Host(error.to_string()).into()),
+        };
+        if sha256_hex(&bytes) != *digest {
+            return Err(Problem::Host("its bytes are damaged".to_owned()).into());
+        }
+        self.set(digest, Progress::Queued);
+        // If this is dropped, or fails by no fault of the component, it is as if nobody had asked.
+        let mut unsettled = Unsettled { loader: self, digest: Some(digest) };
+        let began = || self.set(digest, Progress::Running(Instant::now()));
+        let compiled = self.compiler.compile(&self.engine, self.cache.as_ref(), name, bytes, treatment, began).await;
+        match compiled {
+            Ok(shaped) => {
+                unsettled.digest = None;
+                Ok(shaped)
+            }
+            Err(Refused::Compiler(message)) => {
+                unsettled.digest = None;
+                Err(self.failed(digest, Error::Compile(message)).into())
+            }
+            Err(Refused::WarmUp(message)) => Err(Attempt::WarmUp(message)),
+            Err(Refused::Broken(message)) => Err(Problem::Host(message).into()),
+        }
+    }
+
+    fn link(&self, component: &Component, shape: Shape) -> wasmtime::Result<Code> {
+        let pre = self.linker.instantiate_pre(component).and_then(PluginPre::new)?;
+        Ok(Code { pre, slots: slots(shape).min(self.slots_max), fuel: self.fuel })
+    }
+
+    fn failed(&self, digest: &str, error: Error) -> Problem {
+        self.set(digest, Progress::Failed(error.clone()));
+        Problem::Package(error)
+    }
+
+    fn set(&self, digest: &str, progress: Progress) {
+        self.progress.lock().insert(digest.into(), progress);
+    }
+}
+
+/// Why one way to get code did not work.
+enum Attempt {
+    Problem(Problem),
+    WarmUp(String),
+}
+
+impl From<Problem> for Attempt {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+struct Unsettled<'a> {
+    loader: &'a Loader,
+    digest: Option<&'a str>,
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        if let Some(digest) = self.digest {
+            self.loader.progress.lock().remove(digest);
+        }
+    }
+}
+
+fn failure(package: &Package, problem: &Problem) -> Failure {
+    let Package { id, version, digest, .. } = package;
+    let (category, code) = match problem {
+        Problem::Package(error) => (Category::ActionError, error.code()),
+        Problem::Gone => (Category::ActionError, "PLUGIN_NOT_LOADED"),
+        Problem::Host(_) => (Category::TransientError, "PLUGIN_NOT_LOADED"),
+    };
+    let failure =
+        Failure::new(category, code, format!("plugin {id}@{version} (sha256 {digest}) cannot be run: {problem}"));
+    if category == Category::ActionError { failure.never_retried() } else { failure }
 }
 
 /// How many slots of the pool an instance of that shape takes.
@@ -130,69 +354,4 @@ fn slots(shape: Shape) -> u32 {
         .max(memories.div_ceil(MEMORIES_PER_SLOT))
         .max(tables.div_ceil(TABLES_PER_SLOT))
         .max(1)
-}
-
-/// Runs the warm-up. On a thread and a runtime of its own, because loading is synchronous and may be called from anywhere.
-fn warm(bytes: &[u8], info: &PackageInfo, action: &str, input: &str) -> Result<Vec<u8>, String> {
-    let input = Json::parse(input).map_err(|e| e.to_string())?;
-    let state = warm_state(info);
-    let call = warm_call(action, &input);
-    std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|e| e.to_string())?
-                .block_on(wizen::pre_initialise(bytes, capabilities::link, state, call))
-                .map_err(|e| e.to_string())
-        });
-        worker.join().unwrap_or_else(|_| Err("the warm-up panicked".to_owned()))
-    })
-}
-
-fn warm_state(info: &PackageInfo) -> State {
-    use caisson_core::ids::{Realm, RunId, StepId};
-    use caisson_core::time::Timestamp;
-    let limits = Limits::default();
-    let log = Arc::new(LogBook::new(RunId::new(""), StepId::new(""), Arc::new(NoLog), &limits));
-    State {
-        wasi: capabilities::wasi_context(Timestamp::default(), &log),
-        handles: wasmtime::component::ResourceTable::new(),
-        limiter: crate::limiter::Limiter::new(limits.memory_bytes, limits.table_elements),
-        limits,
-        log,
-        host_calls: 0,
-        random: capabilities::Random::new("warm-up", 0, 0),
-        realm: Realm::new("", ""),
-        plugin: Arc::new(Identity {
-            id: info.id.as_str().into(),
-            version: info.version.as_str().into(),
-            digest: info.digest.as_str().into(),
-            grants: BTreeSet::new(),
-        }),
-        models: Arc::default(),
-    }
-}
-
-fn warm_call(action: &str, input: &Json) -> wire::Invocation {
-    wire::Invocation {
-        action: action.to_owned(),
-        config: "{}".to_owned(),
-        input: input.get().to_owned(),
-        context: wire::Context {
-            tenant: String::new(),
-            environment: String::new(),
-            workflow: String::new(),
-            workflow_version: String::new(),
-            run_id: String::new(),
-            step_id: String::new(),
-            state: String::new(),
-            attempt: 1,
-            entry: 0,
-            idempotency_key: String::new(),
-            deadline_ms: None,
-            traceparent: None,
-        },
-        resumed: None,
-    }
 }

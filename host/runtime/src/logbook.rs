@@ -1,15 +1,18 @@
-//! What one entry logs: bounded, sent on as it comes, the last lines kept for when it traps.
+//! What one entry logs: bounded, without secrets, sent on as it comes, the last lines kept for when it traps.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use caisson_core::ids::{RunId, StepId};
+use caisson_core::json::Json;
 use caisson_core::ports::{LogLevel, LogLine, LogSink};
 use caisson_core::time::Timestamp;
 use parking_lot::Mutex;
 
 use crate::limits::{Exceeded, Limit, Limits};
+use crate::redact::Redactor;
 
 /// Lines that a trap's report shows.
 const TAIL_LINES: usize = 5;
@@ -20,6 +23,7 @@ pub(crate) struct LogBook {
     run: RunId,
     step: StepId,
     sink: Arc<dyn LogSink>,
+    redactor: Arc<Redactor>,
     bytes_max: u64,
     lines_max: u64,
     state: Mutex<Counted>,
@@ -35,9 +39,15 @@ struct Counted {
 }
 
 impl LogBook {
-    pub(crate) fn new(run: RunId, step: StepId, sink: Arc<dyn LogSink>, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        run: RunId,
+        step: StepId,
+        sink: Arc<dyn LogSink>,
+        redactor: Arc<Redactor>,
+        limits: &Limits,
+    ) -> Self {
         let state = Mutex::default();
-        Self { run, step, sink, bytes_max: limits.log_bytes, lines_max: limits.log_lines, state }
+        Self { run, step, sink, redactor, bytes_max: limits.log_bytes, lines_max: limits.log_lines, state }
     }
 
     /// Takes a line, or says which limit it passes. `level` is `None` for progress.
@@ -48,10 +58,21 @@ impl LogBook {
         fields: Option<String>,
         percent: Option<u8>,
     ) -> Result<(), Exceeded> {
+        let size = (message.len() + fields.as_ref().map_or(0, String::len)) as u64;
+        // Cut only after it is redacted, or half of a secret could be left.
+        let hidden = match self.redactor.text(&message) {
+            Cow::Owned(hidden) => Some(hidden),
+            Cow::Borrowed(_) => None,
+        };
+        let message = hidden.unwrap_or(message);
+        let fields = fields.map(|fields| match Json::parse(fields.as_str()) {
+            Ok(json) => self.redactor.json(json).get().to_owned(),
+            Err(_) => self.redactor.text(&fields).into_owned(),
+        });
         {
             let mut state = self.state.lock();
             state.lines += 1;
-            state.bytes += (message.len() + fields.as_ref().map_or(0, String::len)) as u64;
+            state.bytes += size;
             if state.lines > self.lines_max {
                 return Err(Exceeded { limit: Limit::LogLines, max: self.lines_max });
             }

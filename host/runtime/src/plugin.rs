@@ -1,83 +1,118 @@
-//! A loaded plugin: compiled, linked, its schemas compiled, ready to be instantiated.
+//! A plugin as it is loaded: its code, by digest, which all realms share; and a version of it as it is installed in one
+//! realm.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use caisson_core::json::Json;
+use caisson_core::plugin::{ActionSpec, Effective, Grants, Package};
 use caisson_core::ports::{ActionInfo, PluginRef};
-use wasmtime::component::Linker;
 
+use crate::assets::Assets;
 use crate::bindings::PluginPre;
 use crate::limits::Limits;
-use crate::package::{Error, PackageInfo};
+use crate::package::Error;
 use crate::schema::Schema;
-use crate::state::{Identity, State};
+use crate::state::State;
 
-pub(crate) struct Plugin {
-    pub(crate) info: PackageInfo,
-    pub(crate) identity: Arc<Identity>,
-    pub(crate) limits: Limits,
-    pub(crate) actions: Vec<Action>,
+/// A component that is compiled and linked.
+pub(crate) struct Code {
     pub(crate) pre: PluginPre<State>,
-    /// The operator's configuration, as JSON text.
-    pub(crate) config: String,
     /// How many slots of the pool one instance takes.
     pub(crate) slots: u32,
+    /// Whether it counts what it executes.
+    pub(crate) fuel: bool,
 }
 
+/// A package that is ready to run.
+pub(crate) struct Compiled {
+    /// Its own, or that of the engine that runs it.
+    pub(crate) code: Arc<Code>,
+    pub(crate) limits: Limits,
+    pub(crate) assets: Arc<Assets>,
+    actions: Vec<Action>,
+    described: Action,
+}
+
+/// What an SDK answers with the schemas that it derives from types: asked for by builds. No manifest can have an action
+/// of that name, and no workflow finds it.
+const DESCRIBED: &str = "caisson:schemas";
+
+/// An action and its schemas.
 pub(crate) struct Action {
     /// Its name within the plugin.
     pub(crate) name: String,
-    pub(crate) info: ActionInfo,
     pub(crate) input: Option<Schema>,
     pub(crate) output: Option<Schema>,
 }
 
-impl Plugin {
-    pub(crate) fn action(&self, full_name: &str) -> Option<&Action> {
-        self.actions.iter().find(|action| &*action.info.name == full_name)
+impl Compiled {
+    pub(crate) fn new(package: &Package, code: Arc<Code>, limits: Limits, assets: Arc<Assets>) -> Result<Self, Error> {
+        let actions = package.actions.iter().map(action).collect::<Result<_, _>>()?;
+        let described = Action { name: DESCRIBED.to_owned(), input: None, output: None };
+        Ok(Self { code, limits, assets, actions, described })
+    }
+
+    /// By its name within the plugin.
+    pub(crate) fn action(&self, name: &str) -> Option<&Action> {
+        self.actions.iter().chain([&self.described]).find(|action| action.name == name)
     }
 }
 
-/// Actions with their schemas compiled.
-pub(crate) fn actions(info: &PackageInfo, identity: &Identity) -> Result<Vec<Action>, Error> {
-    let plugin =
-        PluginRef { id: identity.id.clone(), version: identity.version.clone(), digest: identity.digest.clone() };
-    info.actions
-        .iter()
-        .map(|spec| {
-            let compile = |moment: &'static str, schema: Option<&serde_json::Value>| {
-                Schema::compile(schema).map_err(|problem| Error::Schema { action: spec.name.clone(), moment, problem })
+fn action(spec: &ActionSpec) -> Result<Action, Error> {
+    let compile = |moment: &str, schema: Option<&serde_json::Value>| {
+        Schema::compile(schema)
+            .map_err(|problem| Error::Schema(format!("the {moment} schema of action '{}': {problem}", spec.name)))
+    };
+    Ok(Action {
+        name: spec.name.clone(),
+        input: compile("input", spec.input_schema.as_ref())?,
+        output: compile("output", spec.output_schema.as_ref())?,
+    })
+}
+
+/// A version of a plugin in one realm. Holds no code: that is found by the digest when it is called.
+pub(crate) struct Version {
+    pub(crate) package: Arc<Package>,
+    pub(crate) grants: Arc<Grants>,
+    /// The operator's configuration, a JSON object.
+    pub(crate) config: Json,
+    /// Whether new runs use it.
+    pub(crate) in_force: bool,
+    pub(crate) built_in: bool,
+    /// Made when somebody asks: most installed plugins are never called.
+    infos: OnceLock<Vec<ActionInfo>>,
+}
+
+impl Version {
+    pub(crate) fn new(
+        package: Arc<Package>,
+        grants: Arc<Grants>,
+        config: Json,
+        in_force: bool,
+        built_in: bool,
+    ) -> Self {
+        Self { package, grants, config, in_force, built_in, infos: OnceLock::new() }
+    }
+
+    /// Its actions, in the manifest's order.
+    pub(crate) fn infos(&self) -> &[ActionInfo] {
+        self.infos.get_or_init(|| {
+            let Package { id, version, digest, actions, .. } = &*self.package;
+            let plugin =
+                PluginRef { id: id.as_str().into(), version: version.as_str().into(), digest: digest.as_str().into() };
+            let info = |spec: &ActionSpec| ActionInfo {
+                name: format!("{id}.{}", spec.name).into(),
+                plugin: plugin.clone(),
+                input_schema: spec.input_schema.clone().map(Arc::new),
+                output_schema: spec.output_schema.clone().map(Arc::new),
+                built_in: self.built_in,
             };
-            Ok(Action {
-                name: spec.name.clone(),
-                input: compile("input", spec.input_schema.as_ref())?,
-                output: compile("output", spec.output_schema.as_ref())?,
-                info: ActionInfo {
-                    name: format!("{}.{}", info.id, spec.name).into(),
-                    plugin: plugin.clone(),
-                    input_schema: spec.input_schema.clone().map(Arc::new),
-                    output_schema: spec.output_schema.clone().map(Arc::new),
-                },
-            })
+            actions.iter().map(info).collect()
         })
-        .collect()
-}
+    }
 
-/// Resolves every import of a component.
-pub(crate) fn link(
-    linker: &Linker<State>,
-    component: &wasmtime::component::Component,
-) -> Result<PluginPre<State>, Error> {
-    linker
-        .instantiate_pre(component)
-        .and_then(PluginPre::new)
-        .map_err(|e| Error::Compile(format!("the component does not link: {e:#}")))
-}
-
-/// What a plugin asked for and was granted.
-pub(crate) fn grants(
-    info: &PackageInfo,
-    granted: impl Fn(crate::manifest::Capability) -> bool,
-) -> BTreeSet<crate::manifest::Capability> {
-    info.capabilities.iter().copied().filter(|capability| granted(*capability)).collect()
+    /// What one entry of it may do.
+    pub(crate) fn effective(&self, narrowed: Option<Arc<Grants>>) -> Arc<Effective> {
+        Arc::new(Effective::new(Arc::clone(&self.package), Arc::clone(&self.grants), narrowed))
+    }
 }

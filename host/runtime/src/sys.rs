@@ -1,4 +1,5 @@
-//! The three calls of the system's library that no dependency wraps, and all `unsafe` of the crate but one line (see `cache`).
+//! The calls of the system's library that no dependency wraps, and all `unsafe` of the crate but one line (see
+//! `cache`).
 
 /// CPU time of the calling thread in nanoseconds.
 #[expect(unsafe_code, reason = "clock_gettime writes to a timespec that lives on this stack")]
@@ -25,7 +26,8 @@ pub(crate) fn lower_thread_priority(nice: i32) {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn lower_thread_priority(_: i32) {}
 
-/// Gives freed memory back to the system: a compiler leaves more than a hundred megabytes behind, which glibc would keep.
+/// Gives freed memory back to the system: a compiler leaves more than a hundred megabytes behind, which glibc would
+/// keep.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "malloc_trim takes a plain number")]
 pub(crate) fn release_memory() {
@@ -38,3 +40,43 @@ pub(crate) fn release_memory() {
 /// Other allocators give it back by themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn release_memory() {}
+
+/// A limit of this process and its value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ProcessLimit {
+    /// Address space in bytes.
+    AddressSpace(u64),
+    /// CPU time in seconds.
+    Cpu(u64),
+    /// The largest file in bytes.
+    File(u64),
+    /// The largest memory dump in bytes.
+    Core(u64),
+}
+
+/// Sets a limit that cannot be lifted again.
+#[expect(unsafe_code, reason = "setrlimit reads a struct that lives on this stack")]
+pub(crate) fn limit_process(limit: ProcessLimit) -> std::io::Result<()> {
+    let (resource, value) = match limit {
+        ProcessLimit::AddressSpace(bytes) => (libc::RLIMIT_AS, bytes),
+        ProcessLimit::Cpu(seconds) => (libc::RLIMIT_CPU, seconds),
+        ProcessLimit::File(bytes) => (libc::RLIMIT_FSIZE, bytes),
+        ProcessLimit::Core(bytes) => (libc::RLIMIT_CORE, bytes),
+    };
+    let both = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: the pointer is valid for the call.
+    if unsafe { libc::setrlimit(resource, &raw const both) } == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}
+
+/// Makes this process give way to others. Best effort.
+#[expect(unsafe_code, reason = "setpriority takes plain numbers")]
+pub(crate) fn lower_process_priority(nice: i32) {
+    // SAFETY: no pointers; called while there is one thread, whose value all later ones inherit.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, nice);
+    }
+}

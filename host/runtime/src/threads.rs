@@ -1,7 +1,7 @@
 //! The threads that guests run on, and the clock that interrupts them.
 //!
-//! Invariant: guests never run on the host's own threads, so a hundred stuck ones cost the API nothing but their share of the CPU,
-//! and that at lower priority.
+//! Invariant: guests never run on the host's own threads, so a hundred stuck ones cost the API nothing but their share
+//! of the CPU, and that at lower priority.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -12,12 +12,13 @@ use wasmtime::Engine;
 
 use crate::sys::lower_thread_priority;
 
-/// A guest is interrupted, and its budget looked at, every so often. Shorter costs every guest; longer delays cancellation.
+/// A guest is interrupted, and its budget looked at, every so often. Shorter costs every guest; longer delays
+/// cancellation.
 const EPOCH: Duration = Duration::from_millis(1);
 /// Five steps below the host: it always gets the CPU first, and guests still get all that is left.
 const GUEST_NICE: i32 = 5;
-/// What guests need on the native stack; their own stack is a fiber's.
-const THREAD_STACK_BYTES: usize = 1 << 20;
+/// What a compiler in this process needs; guests need less, their own stack is a fiber's.
+const THREAD_STACK_BYTES: usize = 2 << 20;
 
 /// The guests' own runtime. Dropping it ends every guest.
 pub(crate) struct Guests(Option<tokio::runtime::Runtime>);
@@ -38,6 +39,28 @@ impl Guests {
     pub(crate) fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Running<T> {
         let runtime = self.0.as_ref().expect("the guests' runtime lives until it is dropped");
         Running(runtime.spawn(future))
+    }
+}
+
+impl Guests {
+    /// For work that goes on though nobody waits for it any more; it ends with the guests.
+    pub(crate) fn spawner(&self) -> Spawner {
+        Spawner(self.0.as_ref().expect("the guests' runtime lives until it is dropped").handle().clone())
+    }
+}
+
+/// Starts work on the guests' threads.
+#[derive(Clone)]
+pub(crate) struct Spawner(tokio::runtime::Handle);
+
+impl Spawner {
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.0.spawn(work));
+    }
+
+    /// Waits for work. Not from a thread of an async runtime.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.0.block_on(work)
     }
 }
 

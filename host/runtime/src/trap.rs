@@ -1,22 +1,24 @@
 //! How a guest that did not answer ended: a limit by its code, or a trap with what helps to find it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use caisson_core::error::{Category, Failure};
 use caisson_core::json::Json;
+use caisson_core::plugin::Package;
 use serde_json::json;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 
+use crate::journal::Ended;
 use crate::limits::{Exceeded, Limit, Limits, STACK_BYTES};
 use crate::logbook::LogBook;
-use crate::state::Identity;
 
 /// Frames that a report shows.
 const FRAMES_MAX: usize = 12;
 
 /// A passed limit as a failure.
-pub(crate) fn exceeded(plugin: &Identity, exceeded: Exceeded) -> Failure {
+pub(crate) fn exceeded(plugin: &Package, exceeded: Exceeded) -> Failure {
     let message = format!("plugin {}@{} was stopped: {}", plugin.id, plugin.version, exceeded.message());
     let details =
         json!({"limit": exceeded.code(), "max": exceeded.max, "plugin": plugin.id, "version": plugin.version});
@@ -26,11 +28,14 @@ pub(crate) fn exceeded(plugin: &Identity, exceeded: Exceeded) -> Failure {
 /// What an error out of wasmtime means. `denied` is the growth that was refused, if one was.
 pub(crate) fn failure(
     error: &wasmtime::Error,
-    plugin: &Identity,
+    plugin: &Package,
     limits: &Limits,
     denied: Option<Exceeded>,
     log: &LogBook,
 ) -> Failure {
+    if let Some(Ended(failure)) = error.downcast_ref::<Ended>() {
+        return failure.clone();
+    }
     match limit(error, limits, denied) {
         Some(passed) => exceeded(plugin, passed),
         None => trapped(error, plugin, log),
@@ -62,8 +67,9 @@ fn limit(error: &wasmtime::Error, limits: &Limits, denied: Option<Exceeded>) -> 
     denied
 }
 
-/// Languages with pointers to locals keep a second stack at the bottom of the memory, growing down: what overflows it touches
-/// addresses just below zero, which as unsigned are at the very top. wasmtime keeps the type to itself; a test holds the text.
+/// Languages with pointers to locals keep a second stack at the bottom of the memory, growing down: what overflows it
+/// touches addresses just below zero, which as unsigned are at the very top. wasmtime keeps the type to itself; a test
+/// holds the text.
 fn shadow_stack_overflow(error: &wasmtime::Error) -> bool {
     /// No frame is larger.
     const BELOW_ZERO_MAX: u64 = 16 << 20;
@@ -76,8 +82,20 @@ fn shadow_stack_overflow(error: &wasmtime::Error) -> bool {
         let digits = rest.split(|c: char| !c.is_ascii_hexdigit()).next()?;
         u64::from_str_radix(digits, 16).ok()
     });
-    // A store at an offset from a pointer below zero lands a little above 4 GiB.
-    address.is_some_and(|address| address.abs_diff(1 << 32) <= BELOW_ZERO_MAX)
+    match address {
+        // A store at an offset from a pointer below zero lands a little above 4 GiB.
+        Some(address) => address.abs_diff(1 << 32) <= BELOW_ZERO_MAX,
+        // A copy or a fill says no address: then it is one if the guest was deep in a recursion.
+        None => error.downcast_ref::<WasmBacktrace>().is_some_and(recursive),
+    }
+}
+
+/// Whether a few functions call each other in all frames that there are, and those are many.
+fn recursive(backtrace: &WasmBacktrace) -> bool {
+    const FRAMES_MIN: usize = 16;
+    const FUNCTIONS_MAX: usize = 4;
+    let functions: BTreeSet<u32> = backtrace.frames().iter().map(wasmtime::FrameInfo::func_index).collect();
+    backtrace.frames().len() >= FRAMES_MIN && functions.len() <= FUNCTIONS_MAX
 }
 
 /// wasmtime keeps this error's type to itself; a test holds the text.
@@ -85,7 +103,7 @@ fn out_of_hostcall_fuel(error: &wasmtime::Error) -> bool {
     error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls has been exhausted"))
 }
 
-fn trapped(error: &wasmtime::Error, plugin: &Identity, log: &LogBook) -> Failure {
+fn trapped(error: &wasmtime::Error, plugin: &Package, log: &LogBook) -> Failure {
     let reason = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
         None => error.root_cause().to_string(),

@@ -1,7 +1,7 @@
 //! Pre-initialisation: runs a component once and makes what its memory then holds the new component's image.
 //!
-//! Starlark spends milliseconds on its globals; after this, a fresh copy-on-write instance has them. The warm-up is an ordinary call
-//! of an ordinary action, so that a plugin needs no special export for it.
+//! Starlark spends milliseconds on its globals; after this, a fresh copy-on-write instance has them. The warm-up is an
+//! ordinary call of an ordinary action, so that a plugin needs no special export for it.
 
 use caisson_core::error::Failure;
 use wasmtime::component::{Component, ComponentNamedList, Instance, Lift, Linker, WasmList};
@@ -35,7 +35,10 @@ pub(crate) async fn pre_initialise(
         .wasm_component_model(true)
         .cranelift_opt_level(OptLevel::None)
         .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass)
-        .max_wasm_stack(STACK_BYTES);
+        .max_wasm_stack(STACK_BYTES)
+        // A compiling child has less address space than the 4 GiB that a memory reserves otherwise.
+        .memory_reservation(0)
+        .memory_guard_size(0);
     let engine = Engine::new(&config)?;
     let mut wizer = Wizer::new();
     wizer.keep_init_func(true);

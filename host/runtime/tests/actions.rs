@@ -46,7 +46,7 @@ async fn input_that_does_not_fit_never_reaches_the_plugin() {
     let failure = failure(&entry);
     assert_eq!(failure.code, "SCHEMA_VALIDATION_INPUT");
     assert_eq!((failure.category, failure.retry), (Category::ValidationError, RetryHint::Never));
-    assert!(failure.message.contains("/ms"), "{}", failure.message);
+    assert!(failure.message.contains("ms: \"soon\" is not"), "{}", failure.message);
     assert_eq!(entry.usage.peak_memory_bytes, 0, "no guest ran");
 }
 

@@ -188,7 +188,7 @@ async fn scripts_give_their_result() {
 #[tokio::test]
 async fn a_script_that_cannot_run_says_why() {
     for (input, code) in [
-        (json!({"source": "1", "language": "javascript"}), "SCRIPT_LANGUAGE_UNSUPPORTED"),
+        (json!({"source": "1", "language": "cobol"}), "SCRIPT_LANGUAGE_UNSUPPORTED"),
         (json!({}), "SCRIPT_SOURCE_REQUIRED"),
         (json!({"source": "1", "code": "1"}), "SCRIPT_SOURCE_REQUIRED"),
         (json!({"source": "nope"}), "EXPRESSION_UNDEFINED_NAME"),

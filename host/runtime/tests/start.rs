@@ -1,11 +1,12 @@
-//! Starting: the cache, the pool and its fallback, folders of plugins.
+//! Starting: the cache, the pool and its fallback, the built-in plugins.
 
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
 
-use caisson_core::ports::ActionRunner;
-use caisson_runtime::{Allocation, PackageError, Runtime, RuntimeConfig};
+use caisson_core::plugin::RESERVED_IDS;
+use caisson_core::ports::{ActionRunner, PluginHost};
+use caisson_runtime::{Allocation, Runtime, RuntimeConfig, built_in_packages};
 use serde_json::json;
 use support::{cache_dir, done, invocation};
 
@@ -75,29 +76,13 @@ fn the_cache_is_private_and_a_damaged_entry_is_not_loaded() {
 }
 
 #[test]
-fn a_folder_of_plugins_reports_the_bad_ones() {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("bad.wasm"), "nonsense").expect("written");
-    let core = std::path::Path::new(env!("CAISSON_GUESTS")).join("wasm32-wasip2/guest/caisson_plugin_core.wasm");
-    std::fs::copy(core, folder.path().join("core.wasm")).expect("copied");
-    std::fs::write(folder.path().join("readme.txt"), "no plugin").expect("written");
-    let (loaded, refused) = support::runtime().load_dir(folder.path()).expect("a folder");
-    assert!(loaded.is_empty());
-    let said: Vec<String> = refused.iter().map(ToString::to_string).collect();
-    assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said[0].contains("bad.wasm") && said[0].contains("not a WebAssembly component"), "{said:?}");
-    assert!(said[1].contains("the id 'core' is reserved"), "{said:?}");
-    let core = std::fs::read(folder.path().join("core.wasm")).expect("it is there");
-    assert!(matches!(support::runtime().load(&core), Err(PackageError::Reserved(_))));
-}
-
-#[test]
-fn built_in_actions_are_listed() {
-    let realm = caisson_core::ids::Realm::new("t", "e");
-    let names: Vec<String> = support::runtime().actions(&realm).iter().map(|action| action.name.to_string()).collect();
-    assert_eq!(
-        names,
-        [
+fn built_in_actions_are_listed_in_every_realm() {
+    let runtime = support::runtime();
+    for realm in [caisson_core::ids::Realm::new("t", "e"), caisson_core::ids::Realm::new("other", "default")] {
+        let actions = runtime.actions(&realm);
+        let names: Vec<&str> = actions.iter().map(|action| &*action.name).collect();
+        assert!(names.is_sorted(), "{names:?}");
+        for name in [
             "agent.run",
             "core.echo",
             "core.fail",
@@ -105,8 +90,30 @@ fn built_in_actions_are_listed() {
             "core.wait_signal",
             "human.approval",
             "script.evaluate",
-            "script.run"
-        ]
-    );
-    assert_eq!(support::runtime().packages().len(), 4);
+            "script.run",
+        ] {
+            assert!(names.contains(&name), "{name} of {names:?}");
+        }
+        assert!(actions.iter().all(|action| action.built_in));
+    }
+    let packages = runtime.built_in();
+    assert_eq!(packages.len(), built_in_packages().len());
+    assert!(packages.iter().all(|package| RESERVED_IDS.contains(&package.id.as_str())));
+}
+
+#[tokio::test]
+async fn what_executes_is_counted_when_asked() {
+    let config = RuntimeConfig { fuel: true, cache_dir: Some(cache_dir()), ..RuntimeConfig::default() };
+    let runtime = tokio::task::spawn_blocking(|| Runtime::new(config).expect("it starts")).await.expect("it starts");
+    let fuel = async |input: serde_json::Value| {
+        let measured = runtime.run_measured(invocation(&runtime, "core.echo", &input)).await;
+        assert_eq!(done(&measured.entry), input);
+        measured.fuel.expect("it is counted")
+    };
+    let (little, much) = (fuel(json!(1)).await, fuel(json!(vec![1; 1000])).await);
+    assert!(little > 0 && much > little, "{little} {much}");
+    assert_eq!(fuel(json!(1)).await, little, "the same every time");
+    let without = support::runtime().run_measured(invocation(support::runtime(), "core.echo", &json!(1))).await;
+    assert_eq!(without.fuel, None);
+    tokio::task::spawn_blocking(move || drop(runtime)).await.expect("it stops");
 }

@@ -1,8 +1,9 @@
 //! Tools that the operator connected: denied until they are built.
 
+use caisson_core::plugin::Capability;
+
 use crate::bindings::caisson::step::capability::Error;
 use crate::bindings::caisson::step::tools::Host;
-use crate::manifest::Capability;
 use crate::state::State;
 
 impl Host for State {

@@ -1,24 +1,26 @@
 //! WASI 0.2, inert: toolchains import it whether a plugin uses it or not.
 //!
-//! No directories, no environment, no arguments, no sockets. Standard output and error go to the log. The wall clock starts at the
-//! invocation's time and the monotonic clock at 0; random numbers come from a seed, the same for the same entry of a step.
+//! No directories, no environment, no arguments, no sockets. Standard output and error go to the log. Both clocks are
+//! the entry's own (see `clock`): the wall clock starts at the invocation's time and the monotonic clock at 0. Random
+//! numbers come from a seed (see `random`).
+//!
+//! Clocks and random numbers count as calls of the host; output is bounded by the log's limits, handles by their own.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use caisson_core::ports::LogLevel;
-use caisson_core::time::Timestamp;
-use sha2::{Digest, Sha256};
 use tokio::io::AsyncWrite;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::{HasSelf, Linker, Resource};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::bindings::clocks::{monotonic_clock, wall_clock};
 use wasmtime_wasi::p2::bindings::random;
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
-use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::p2::{DynPollable, OutputStream, Pollable, StreamError, StreamResult, subscribe};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use crate::clock::{READING_NS, VirtualClock};
 use crate::limits::{Exceeded, Limit};
 use crate::logbook::LogBook;
 use crate::state::State;
@@ -29,6 +31,8 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     linker.allow_shadowing(true);
+    wall_clock::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    monotonic_clock::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     random::random::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     random::insecure::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     random::insecure_seed::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
@@ -37,13 +41,10 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 }
 
 /// The context of one entry.
-pub(crate) fn context(now: Timestamp, log: &Arc<LogBook>) -> WasiCtx {
-    let started = Instant::now();
+pub(crate) fn context(log: &Arc<LogBook>) -> WasiCtx {
     WasiCtxBuilder::new()
         .stdout(Output { log: Arc::clone(log), level: LogLevel::Info })
         .stderr(Output { log: Arc::clone(log), level: LogLevel::Error })
-        .wall_clock(Wall { start: Duration::from_millis(u64::try_from(now.0).unwrap_or(0)), started })
-        .monotonic_clock(Monotonic { started })
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
@@ -56,84 +57,80 @@ impl WasiView for State {
     }
 }
 
-struct Wall {
-    start: Duration,
-    started: Instant,
-}
-
-impl HostWallClock for Wall {
-    fn resolution(&self) -> Duration {
-        Duration::from_millis(1)
+impl wall_clock::Host for State {
+    fn now(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
+        self.count()?;
+        let now = self.clock.read_wall();
+        Ok(wall_clock::Datetime { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() })
     }
 
-    fn now(&self) -> Duration {
-        self.start + self.started.elapsed()
+    fn resolution(&mut self) -> wasmtime::Result<wall_clock::Datetime> {
+        self.count()?;
+        Ok(wall_clock::Datetime { seconds: 0, nanoseconds: READING_NS })
     }
 }
 
-struct Monotonic {
-    started: Instant,
-}
-
-impl HostMonotonicClock for Monotonic {
-    fn resolution(&self) -> u64 {
-        1
+impl monotonic_clock::Host for State {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        self.count()?;
+        Ok(self.clock.read_ns())
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    fn resolution(&mut self) -> wasmtime::Result<u64> {
+        self.count()?;
+        Ok(u64::from(READING_NS))
+    }
+
+    fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        self.count()?;
+        self.sleep(when)
+    }
+
+    fn subscribe_duration(&mut self, length: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        self.count()?;
+        self.sleep(self.clock.after(length))
     }
 }
 
-/// SHA-256 in counter mode over a seed: not for keys that must be secret from the host, the same on every host.
-#[derive(Debug)]
-pub(crate) struct Random {
-    seed: [u8; 32],
-    counter: u64,
-    given: u64,
+/// Is ready once the guest's clock has reached a time, for which it waits for real.
+struct Sleep {
+    clock: Arc<VirtualClock>,
+    until_ns: u64,
 }
 
-impl Random {
-    pub(crate) fn new(step: &str, attempt: u32, entry: u32) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(b"caisson random 1\0");
-        hash.update(step);
-        hash.update(attempt.to_be_bytes());
-        hash.update(entry.to_be_bytes());
-        Self { seed: hash.finalize().into(), counter: 0, given: 0 }
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(32) {
-            let mut hash = Sha256::new();
-            hash.update(self.seed);
-            hash.update(self.counter.to_be_bytes());
-            self.counter += 1;
-            chunk.copy_from_slice(&hash.finalize()[..chunk.len()]);
-        }
+#[wasmtime_wasi::async_trait]
+impl Pollable for Sleep {
+    async fn ready(&mut self) {
+        self.clock.reach(self.until_ns).await;
     }
 }
 
 impl State {
-    fn random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
+    fn sleep(&mut self, until_ns: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        let sleep = self.handles.push(Sleep { clock: Arc::clone(&self.clock), until_ns })?;
+        subscribe(&mut self.handles, sleep)
+    }
+
+    /// Counts what is asked for, before anything is allocated for it.
+    fn ask_random(&mut self, length: u64) -> wasmtime::Result<()> {
+        self.count()?;
         let max = self.limits.random_bytes;
-        self.random.given = self.random.given.saturating_add(length);
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        if self.random.given > max {
+        if self.random.ask(length) > max {
             return Err(Exceeded { limit: Limit::Random, max }.into());
         }
-        let mut bytes = vec![0; length];
+        Ok(())
+    }
+
+    fn random_bytes(&mut self, length: u64) -> wasmtime::Result<Vec<u8>> {
+        self.ask_random(length)?;
+        let mut bytes = vec![0; usize::try_from(length)?];
         self.random.fill(&mut bytes);
         Ok(bytes)
     }
 
     fn random_u64(&mut self) -> wasmtime::Result<u64> {
-        let max = self.limits.random_bytes;
-        self.random.given = self.random.given.saturating_add(8);
-        if self.random.given > max {
-            return Err(Exceeded { limit: Limit::Random, max }.into());
-        }
-        let mut bytes = [0; 8];
+        self.ask_random(size_of::<u64>() as u64)?;
+        let mut bytes = [0; size_of::<u64>()];
         self.random.fill(&mut bytes);
         Ok(u64::from_le_bytes(bytes))
     }

@@ -1,12 +1,17 @@
 //! What the tests of the runtime share: one runtime per test binary, and invocations to give it.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+pub mod store;
+pub mod wat;
+
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use caisson_core::error::Failure;
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::json::Json;
+use caisson_core::plugin::{Grants, Package};
 use caisson_core::ports::{ActionRunner, Entry, Invocation, LogLine, LogSink, Outcome, Resumption, Suspension};
 use caisson_core::time::Timestamp;
 use caisson_runtime::{Runtime, RuntimeConfig};
@@ -51,9 +56,23 @@ pub fn start(config: RuntimeConfig) -> Runtime {
     Runtime::new(config).expect("the runtime starts")
 }
 
+/// The realm of [`invocation`].
+pub fn realm() -> Realm {
+    Realm::new("tenant", "default")
+}
+
+/// Puts a package in force in [`realm`], with grants in their short form.
+pub async fn load(runtime: &Runtime, bytes: &[u8], grants: &[&str]) -> Result<Arc<Package>, Failure> {
+    let mut granted = Grants::default();
+    for grant in grants {
+        granted.add(grant).expect("a grant");
+    }
+    runtime.load(&realm(), &Bytes::copy_from_slice(bytes), granted, Json::of(&serde_json::json!({}))).await
+}
+
 /// An invocation of an action of `runtime`, as the executor would make it.
 pub fn invocation(runtime: &Runtime, action: &str, input: &Value) -> Invocation {
-    let realm = Realm::new("tenant", "default");
+    let realm = realm();
     let info = runtime.resolve(&realm, action).unwrap_or_else(|| panic!("no action {action}"));
     Invocation {
         realm,
@@ -63,9 +82,12 @@ pub fn invocation(runtime: &Runtime, action: &str, input: &Value) -> Invocation 
         workflow_version: "1".into(),
         run: RunId::new("run"),
         step: StepId::new("step"),
+        number: 1,
         state: "state".into(),
         attempt: 1,
         entry: 0,
+        claim: None,
+        narrowed: None,
         idempotency_key: "run:step".into(),
         deadline_ms: None,
         now: Timestamp(1_795_251_600_000),
