@@ -7,8 +7,10 @@
 pub mod actions;
 pub mod api_keys;
 pub mod approvals;
+pub mod artifacts;
 pub mod auth;
 mod definitions;
+pub mod emitted;
 pub mod error;
 pub mod events;
 mod extract;
@@ -17,6 +19,9 @@ mod layers;
 pub mod logs;
 mod openapi;
 mod paging;
+pub mod plugin_changes;
+pub mod plugin_invoke;
+pub mod plugin_upload;
 pub mod plugins;
 pub mod runs;
 pub mod steps;
@@ -28,16 +33,20 @@ pub mod versions;
 pub mod wire;
 pub mod workflows;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn;
 use axum::routing::get;
 use caisson_core::ids::Realm;
-use caisson_core::ports::Store;
+use caisson_core::json::Json;
+use caisson_core::ports::{Entry, Invocation, Journal, Store};
 use caisson_core::time::Timestamp;
-use caisson_orchestrator::Service;
+use caisson_orchestrator::{Plugins, Service};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -49,12 +58,46 @@ use error::ApiError;
 /// Where the surface begins.
 pub const PREFIX: &str = "/api/v1";
 
-/// What an environment offers, for lists and for checks of definitions.
+/// What an environment offers beside its plugins, for checks of definitions.
 pub trait Catalog: Send + Sync {
-    /// The plugins that a realm can use: by id, of one id the newest first.
-    fn plugins(&self, realm: &Realm) -> Vec<wire::Plugin>;
     /// The names of a realm's agents.
     fn agents(&self, realm: &Realm) -> Vec<String>;
+}
+
+/// Runs an action that is tried outside of any run.
+#[async_trait]
+pub trait Trials: Send + Sync {
+    /// Runs it with that configuration, or with the installed one.
+    async fn try_action(&self, invocation: Invocation, config: Option<Json>) -> Entry;
+}
+
+/// Where files lie.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// Uploads on their way in.
+    pub uploads: PathBuf,
+    /// What steps made.
+    pub artifacts: PathBuf,
+    /// Where plugins may be taken from by a path.
+    pub plugin_dirs: Vec<PathBuf>,
+}
+
+/// What the surface is made of.
+pub struct Parts {
+    /// The one door.
+    pub service: Service,
+    /// What handles plugins.
+    pub plugins: Plugins,
+    /// Where files and business events are recorded.
+    pub journal: Arc<dyn Journal>,
+    /// What there is to use.
+    pub catalog: Arc<dyn Catalog>,
+    /// What tries actions.
+    pub trials: Arc<dyn Trials>,
+    /// Where files lie.
+    pub files: Files,
+    /// Cancelled when the host begins to stop.
+    pub stop: CancellationToken,
 }
 
 /// What the handlers work with.
@@ -63,8 +106,18 @@ pub struct Api {
     pub service: Service,
     /// Who may come in.
     pub keys: Keys,
+    /// What handles plugins.
+    pub plugins: Plugins,
+    /// Where files and business events are recorded.
+    pub journal: Arc<dyn Journal>,
     /// What there is to use.
     pub catalog: Arc<dyn Catalog>,
+    /// What tries actions.
+    pub trials: Arc<dyn Trials>,
+    /// Bounds how many are tried at once.
+    pub trial_turns: Semaphore,
+    /// Where files lie.
+    pub files: Files,
     /// Cancelled when the host begins to stop.
     pub stop: CancellationToken,
 }
@@ -73,11 +126,13 @@ pub struct Api {
 pub type AppState = Arc<Api>;
 
 impl Api {
-    /// Around a service.
-    pub fn new(service: Service, catalog: Arc<dyn Catalog>, stop: CancellationToken) -> AppState {
+    /// Out of its parts.
+    pub fn new(parts: Parts) -> AppState {
+        let Parts { service, plugins, journal, catalog, trials, files, stop } = parts;
         let ports = service.ports();
         let keys = Keys::new(ports.store.clone(), ports.clock.clone());
-        Arc::new(Self { service, keys, catalog, stop })
+        let trial_turns = Semaphore::new(plugin_invoke::CALLS_AT_ONCE_MAX);
+        Arc::new(Self { service, keys, plugins, journal, catalog, trials, trial_turns, files, stop })
     }
 
     /// Where things are read.
@@ -104,6 +159,11 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(stream::router())
         .merge(approvals::router())
         .merge(plugins::router())
+        .merge(plugin_upload::router())
+        .merge(plugin_changes::router())
+        .merge(plugin_invoke::router())
+        .merge(artifacts::router())
+        .merge(emitted::router())
         .merge(api_keys::router())
         .merge(health::router())
         .merge(openapi::router());

@@ -4,29 +4,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use caisson_core::definition::{self, Format};
 use caisson_core::ids::Realm;
 use caisson_core::json::Json;
-use caisson_core::ports::{Clock, Store, StoreError};
-use caisson_orchestrator::{Live, Options, Ports, SaveDefinition, Service};
+use caisson_core::ports::{ActionRunner, Clock, Entry, Invocation, Journal, Store, StoreError};
+use caisson_orchestrator::{FILES_ACTOR, Live, Options, Plugins, Ports, SaveDefinition, Service};
 use caisson_queue::EmbeddedQueue;
 use caisson_runtime::model::{AgentSpec, Models};
-use caisson_runtime::{PackageInfo, RESERVED_IDS, Runtime, RuntimeConfig, StarlarkEvaluator};
+use caisson_runtime::{Compiler, Runtime, RuntimeConfig, StarlarkEvaluator};
 use caisson_store::{SqliteOptions, SqliteStore};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::announce::Announcing;
 use crate::api::api_keys::FIRST_TENANT;
 use crate::api::auth::Role;
-use crate::api::wire::{Any, Plugin, PluginAction};
-use crate::api::{self, Api, AppState, Catalog};
+use crate::api::{self, Api, AppState, Catalog, Files, Parts, Trials};
 use crate::clock::SystemClock;
 use crate::env::{Environment, Problem, models, prompt};
+use crate::folder::{self, Folder};
 use crate::keys::{self, First};
 use crate::logkeeper::LogKeeper;
-use crate::serve;
+use crate::{secrets, serve};
 
 /// Steps may take so long to end after the host was told to stop; what still runs then is attempted again at the next start.
 const STEPS_DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
@@ -34,8 +36,14 @@ const STEPS_DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
 /// Uses of keys are stored so often: they are kept to the minute.
 const KEY_USES_FLUSH: Duration = Duration::from_mins(1);
 
-/// Who registers the workflows of environment directories.
-const FILES_ACTOR: &str = "system:files";
+/// Where the seed of guests' random numbers is kept, in the data directory.
+const SEED_FILE: &str = "random.key";
+
+/// What the files begin with in which is kept what was seen in folders of plugins.
+const SEEN_FILE: &str = "plugins-seen";
+
+/// The hidden command by which a host starts itself to compile a plugin.
+pub const COMPILE_COMMAND: &str = "compile-component";
 
 /// How a host is set up.
 #[derive(Debug)]
@@ -52,6 +60,10 @@ pub struct Config {
     pub slots: usize,
     /// The most bytes that the database may hold.
     pub store_bytes_max: Option<u64>,
+    /// Where secrets come from, beside the variables of this process.
+    pub secrets: secrets::Paths,
+    /// Where plugins may be taken from by a path.
+    pub plugin_dirs: Vec<PathBuf>,
 }
 
 /// Steps that run at once when nothing else is said: agents mostly wait for their models, and a waiting guest costs its memory only.
@@ -77,6 +89,14 @@ pub enum Error {
     /// There is no first key.
     #[error("{0}")]
     Keys(#[from] keys::Error),
+    /// A directory cannot be made.
+    #[error("make the directory {dir}: {source}")]
+    Directory {
+        /// Which.
+        dir: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A task broke.
     #[error("start the plugin host: {0}")]
     Join(#[from] tokio::task::JoinError),
@@ -94,16 +114,18 @@ pub struct Host {
     pub registered: Vec<String>,
     store: Arc<dyn Store>,
     logs: Arc<LogKeeper>,
-    background: JoinHandle<()>,
+    background: Vec<JoinHandle<()>>,
 }
 
 impl Host {
-    /// Opens the store, loads plugins and agents, starts the service, and registers the workflows, in this order: runs that were under way
-    /// go on as soon as the service starts, and need their plugins.
+    /// Opens the store, loads plugins and agents, starts the service, looks at the folders of plugins, and registers the workflows, in this order:
+    /// runs that were under way go on as soon as the service starts, and need their plugins; new workflows need new plugins.
     pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, Error> {
         let failed = |source| Error::Store { dir: config.data_dir.display().to_string(), source };
         let options = SqliteOptions { size_max: config.store_bytes_max, ..SqliteOptions::default() };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data_dir, options).await.map_err(failed)?);
+        let sqlite = Arc::new(SqliteStore::open(&config.data_dir, options).await.map_err(failed)?);
+        let store: Arc<dyn Store> = sqlite.clone();
+        let files = make_dirs(&config)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::anchored(store.latest_time().await.map_err(failed)?));
         let first_key = keys::first(&*store, config.admin_key_file.as_deref(), clock.now()).await?;
         let live = Live::default();
@@ -111,7 +133,23 @@ impl Host {
         let models = Arc::new(Models::new());
         let mut problems = Vec::new();
         set_up_models(&models, &config.environments, &mut problems);
-        let runtime = start_runtime(&config, models.clone(), logs.clone(), &mut problems).await?;
+        let (secrets, found) = secrets::Sources::open(config.secrets.clone(), std::env::vars());
+        problems.extend(found);
+        let journal: Arc<dyn Journal> = Arc::new(Announcing::new(sqlite.clone(), live.clone()));
+        let runtime = start_runtime(RuntimeConfig {
+            cache_dir: Some(config.cache_dir.clone().unwrap_or_else(|| default_cache_dir(&config.data_dir))),
+            compiler: compiler(),
+            components: Some(sqlite.clone()),
+            journal: journal.clone(),
+            secrets: Arc::new(secrets),
+            artifacts_dir: Some(files.artifacts.clone()),
+            random_key: keys::random_seed(&config.data_dir.join(SEED_FILE))?,
+            models: models.clone(),
+            log_sink: logs.clone(),
+            ..RuntimeConfig::default()
+        })
+        .await?;
+        let plugins = Plugins::start(sqlite, runtime.clone(), clock.clone()).await?;
         let ports = Ports {
             store: store.clone(),
             queue: Arc::new(EmbeddedQueue::new()),
@@ -125,9 +163,19 @@ impl Host {
             limits: caisson_core::engine::Limits::default(),
         };
         let service = Service::start(ports, options, live).await?;
-        let api = Api::new(service, Arc::new(Installed { runtime, models }), stop.clone());
+        let around = Arc::new(Around { runtime, models });
+        let api = Api::new(Parts {
+            service,
+            plugins,
+            journal,
+            catalog: around.clone(),
+            trials: around,
+            files,
+            stop: stop.clone(),
+        });
+        let mut background = vec![tokio::spawn(flush_key_uses(api.clone(), stop.clone()))];
+        background.extend(open_folders(&api, &config, &mut problems).await);
         let registered = register(&api, &config.environments, &mut problems).await;
-        let background = tokio::spawn(flush_key_uses(api.clone(), stop));
         Ok(Self { api, first_key, problems, registered, store, logs, background })
     }
 
@@ -150,8 +198,11 @@ impl Host {
     pub async fn shut_down(self) {
         self.api.stop.cancel();
         self.api.service.shutdown(STEPS_DRAIN_TIME_MAX).await;
-        if let Err(error) = self.background.await {
-            tracing::error!(%error, "the background task is gone");
+        self.api.plugins.shutdown().await;
+        for task in self.background {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a background task is gone");
+            }
         }
         self.logs.close().await;
         self.store.close().await;
@@ -238,7 +289,7 @@ fn own_name(provider: &str, environment: &Environment, all: &[Environment]) -> S
 
 /// Compiled code is kept for all hosts of a user, under `$XDG_CACHE_HOME` or `~/.cache`, so that a new data directory does not compile the same
 /// plugins again; in the data directory where there is no such place or it cannot be written.
-fn default_cache_dir(data_dir: &Path) -> PathBuf {
+pub fn default_cache_dir(data_dir: &Path) -> PathBuf {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
@@ -248,33 +299,50 @@ fn default_cache_dir(data_dir: &Path) -> PathBuf {
         .unwrap_or_else(|| data_dir.join("cache"))
 }
 
-/// Compiling takes seconds at the first start: never on a thread that others wait for.
-async fn start_runtime(
-    config: &Config,
-    models: Arc<Models>,
-    logs: Arc<LogKeeper>,
-    problems: &mut Vec<Problem>,
-) -> Result<Arc<Runtime>, Error> {
-    let cache_dir = config.cache_dir.clone().unwrap_or_else(|| default_cache_dir(&config.data_dir));
-    let runtime_config =
-        RuntimeConfig { cache_dir: Some(cache_dir), models, log_sink: logs, ..RuntimeConfig::default() };
-    let plugins: Vec<PathBuf> = config.environments.iter().flat_map(|e| e.plugins.iter().cloned()).collect();
-    let (runtime, refused) = tokio::task::spawn_blocking(move || {
-        let runtime = Runtime::new(runtime_config)?;
-        let mut refused = Vec::new();
-        for path in plugins {
-            let loaded = std::fs::read(&path)
-                .map_err(|error| error.to_string())
-                .and_then(|bytes| runtime.load(&bytes).map_err(|error| error.to_string()));
-            if let Err(message) = loaded {
-                refused.push(Problem::new(&path, message));
-            }
+/// Who compiles: this program in a process of its own, so that a component that is made to exhaust the compiler exhausts nothing else.
+pub fn compiler() -> Compiler {
+    /// On Linux, this program as it runs, even if its file was replaced since.
+    const SELF: &str = "/proc/self/exe";
+    if Path::new(SELF).exists() {
+        return Compiler::Child { program: SELF.into(), args: vec![COMPILE_COMMAND.to_owned()] };
+    }
+    match std::env::current_exe() {
+        Ok(program) => Compiler::Child { program, args: vec![COMPILE_COMMAND.to_owned()] },
+        Err(error) => {
+            tracing::warn!(%error, "this program is not found: plugins are compiled in its own process");
+            Compiler::InProcess
         }
-        Ok::<_, caisson_runtime::StartError>((Arc::new(runtime), refused))
-    })
-    .await??;
-    problems.extend(refused);
-    Ok(runtime)
+    }
+}
+
+/// Starting takes seconds when built-in plugins have to be compiled: never on a thread that others wait for.
+async fn start_runtime(config: RuntimeConfig) -> Result<Arc<Runtime>, Error> {
+    Ok(tokio::task::spawn_blocking(move || Runtime::new(config).map(Arc::new)).await??)
+}
+
+/// The directories for what is not in the database, for this user only.
+fn make_dirs(config: &Config) -> Result<Files, Error> {
+    use std::os::unix::fs::DirBuilderExt;
+    let make = |name: &str| {
+        let dir = config.data_dir.join(name);
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map(|()| dir.clone()).map_err(|source| Error::Directory { dir: dir.display().to_string(), source })
+    };
+    Ok(Files { uploads: make("uploads")?, artifacts: make("artifacts")?, plugin_dirs: config.plugin_dirs.clone() })
+}
+
+/// Installs what lies in the folders of plugins, and goes on watching them.
+async fn open_folders(api: &AppState, config: &Config, problems: &mut Vec<Problem>) -> Vec<JoinHandle<()>> {
+    let mut watching = Vec::new();
+    for environment in config.environments.iter().filter(|environment| !environment.plugins.is_empty()) {
+        let realm = Realm::new(FIRST_TENANT, environment.name.as_str());
+        let memory = config.data_dir.join(format!("{SEEN_FILE}-{}.json", environment.name));
+        let mut folder = Folder::new(realm, environment.plugins.clone(), api.plugins.clone(), memory);
+        let found = folder.scan().await;
+        problems.extend(found.clone());
+        watching.push(tokio::spawn(folder::watch(folder, found, api.stop.clone())));
+    }
+    watching
 }
 
 /// Saves the definitions of the environments as versions. A file that has errors is reported and does not stop the others.
@@ -326,44 +394,31 @@ fn first_error(validation: &api::wire::Validation) -> String {
     format!("{place}{}{more}", first.message)
 }
 
-/// What is installed on this host.
-struct Installed {
+/// What the surface asks of the plugin host itself.
+struct Around {
     runtime: Arc<Runtime>,
     models: Arc<Models>,
 }
 
-impl Catalog for Installed {
-    fn plugins(&self, _realm: &Realm) -> Vec<Plugin> {
-        self.runtime.packages().into_iter().map(show_plugin).collect()
-    }
-
+impl Catalog for Around {
     fn agents(&self, realm: &Realm) -> Vec<String> {
         self.models.agents(&realm.environment)
     }
 }
 
-/// A package as the API shows it.
-pub fn show_plugin(info: PackageInfo) -> Plugin {
-    let schema = |schema: Option<serde_json::Value>| schema.map(|schema| Any(Json::of(&schema)));
-    Plugin {
-        built_in: RESERVED_IDS.contains(&info.id.as_str()),
-        id: info.id,
-        version: info.version,
-        digest: info.digest,
-        wit: info.wit,
-        actions: info
-            .actions
-            .into_iter()
-            .map(|action| PluginAction {
-                name: action.name,
-                config_schema: schema(action.config_schema),
-                input_schema: schema(action.input_schema),
-                output_schema: schema(action.output_schema),
-            })
-            .collect(),
-        imports: info.imports,
-        capabilities: Any(Json::of(&info.capabilities)),
-        grants: Vec::new(),
-        enabled: true,
+#[async_trait]
+impl Trials for Around {
+    async fn try_action(&self, invocation: Invocation, config: Option<Json>) -> Entry {
+        // Until the runtime takes a configuration for one call (`run_with`).
+        if config.is_some() {
+            let message = "this host calls with the installed configuration: set it with the grants";
+            let failure = caisson_core::error::Failure::new(
+                caisson_core::error::Category::ValidationError,
+                "TRIAL_CONFIG",
+                message,
+            );
+            return Entry { result: Err(failure), usage: caisson_core::ports::Usage::default(), warnings: Vec::new() };
+        }
+        self.runtime.run(invocation).await
     }
 }

@@ -6,12 +6,12 @@ mod approvals;
 mod bench;
 mod display;
 mod keys;
-mod output;
-mod plugins;
-mod prompt;
-mod run;
+pub mod output;
+pub mod plugins;
+pub mod prompt;
+pub mod run;
 mod runs;
-mod serve;
+pub mod serve;
 mod up;
 mod validate;
 mod watch;
@@ -74,9 +74,9 @@ enum Command {
     /// Approvals of a host.
     #[command(subcommand)]
     Approvals(approvals::ApprovalsCommand),
-    /// Plugins of a host, or in a file.
-    #[command(subcommand)]
-    Plugins(plugins::PluginsCommand),
+    /// Plugins: those of a host, and writing one.
+    #[command(subcommand, visible_alias = "plugins")]
+    Plugin(plugins::PluginCommand),
     /// API keys of a host.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -105,7 +105,7 @@ impl From<Outcome> for ExitCode {
 /// What was said on the command line is wrong, although it could be parsed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Usage(String);
+pub struct Usage(pub String);
 
 /// How a failed command ends.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
@@ -127,7 +127,7 @@ pub async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Workflows(command) => workflows::execute(command, &connection).await,
         Command::Runs(command) => runs::execute(command, &connection).await,
         Command::Approvals(command) => approvals::execute(command, &connection).await,
-        Command::Plugins(command) => plugins::execute(command, &connection).await,
+        Command::Plugin(command) => plugins::execute(command, &connection).await,
         Command::Keys(command) => keys::execute(command, &connection).await,
         Command::Bench(args) => bench::execute(args, &connection).await,
     }
@@ -150,7 +150,7 @@ impl Cli {
 
 impl Connection {
     /// A client for the host that is meant.
-    fn client(&self) -> anyhow::Result<Client> {
+    pub fn client(&self) -> anyhow::Result<Client> {
         let server = self.server.as_deref().unwrap_or(DEFAULT_SERVER);
         let own = match &self.key {
             Some(_) => None,
@@ -160,8 +160,13 @@ impl Connection {
     }
 
     /// Whether a host was named.
-    fn is_named(&self) -> bool {
+    pub fn is_named(&self) -> bool {
         self.server.is_some()
+    }
+
+    /// Whether answers are shown as JSON.
+    pub fn json(&self) -> bool {
+        self.json
     }
 }
 
@@ -182,7 +187,8 @@ pub struct Environment {
 }
 
 impl Environment {
-    fn query(&self) -> Vec<(&'static str, String)> {
+    /// As a field of a query.
+    pub fn query(&self) -> Vec<(&'static str, String)> {
         self.environment.iter().map(|name| ("environment", name.clone())).collect()
     }
 }
@@ -202,6 +208,15 @@ pub struct HostArgs {
     /// The most that the database may hold, in MiB.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     max_store_mib: Option<u64>,
+    /// A TOML file of secrets: [ENVIRONMENT] with NAME = "…" below; may be repeated.
+    #[arg(long = "secrets-file", value_name = "FILE")]
+    secrets_files: Vec<PathBuf>,
+    /// A directory of secrets, a file each: DIR/NAME or DIR/ENVIRONMENT/NAME; may be repeated.
+    #[arg(long = "secrets-dir", value_name = "DIR")]
+    secrets_dirs: Vec<PathBuf>,
+    /// A directory that plugins may be installed from by a file:// address; may be repeated.
+    #[arg(long = "plugin-dir", value_name = "DIR")]
+    plugin_dirs: Vec<PathBuf>,
 }
 
 #[cfg(test)]
@@ -232,7 +247,11 @@ mod tests {
             "caisson keys create",
             "caisson keys create bob --role king",
             "caisson runs list --limit 0",
-            "caisson plugins inspect",
+            "caisson plugin inspect",
+            "caisson plugin show",
+            "caisson plugin install",
+            "caisson plugin grant",
+            "caisson plugin diff notify",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
@@ -254,7 +273,18 @@ mod tests {
             "caisson runs cancel id --reason because",
             "caisson approvals approve id --comment fine",
             "caisson keys create bob --role viewer --team a --team b",
-            "caisson plugins inspect p.wasm",
+            "caisson plugin inspect p.wasm",
+            "caisson plugins list --environment prod",
+            "caisson plugin show notify 1.0.0",
+            "caisson plugin install p.wasm --grant kv --grant http:a.example --config {} --yes",
+            "caisson plugin grant notify http:hooks.example.com secrets:TOKEN",
+            "caisson plugin grant notify --as-asked --version 2 -y",
+            "caisson plugin enable notify 2",
+            "caisson plugin disable notify",
+            "caisson plugin rollback notify",
+            "caisson plugin remove notify 1 --yes",
+            "caisson plugin diff notify 2",
+            "caisson serve --secrets-file s.toml --secrets-dir s --plugin-dir p",
             "caisson bench --quick --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

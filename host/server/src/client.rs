@@ -24,6 +24,9 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// An answer takes so long at most: the longest long poll and some.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(90);
 
+/// As long as the host takes an upload.
+const UPLOAD_TIME_MAX: Duration = Duration::from_mins(10);
+
 /// The largest answer that is read: a run's context of 16 MiB and what is around it.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -94,6 +97,8 @@ pub enum Payload<'a> {
     Json(String),
     /// YAML text.
     Yaml(&'a [u8]),
+    /// A component.
+    Wasm(Vec<u8>),
 }
 
 impl Payload<'_> {
@@ -146,8 +151,10 @@ impl Client {
         query: &[(&str, String)],
         payload: Payload<'_>,
     ) -> Result<String, Error> {
-        let mut request = self.http.request(method, self.url(path)).query(query).timeout(ANSWER_TIME_MAX);
+        let patience = if matches!(payload, Payload::Wasm(_)) { UPLOAD_TIME_MAX } else { ANSWER_TIME_MAX };
+        let mut request = self.http.request(method, self.url(path)).query(query).timeout(patience);
         request = match payload {
+            Payload::Wasm(bytes) => request.header("content-type", "application/wasm").body(bytes),
             Payload::Empty => request,
             Payload::Json(text) => request.header("content-type", "application/json").body(text),
             Payload::Yaml(text) => request.header("content-type", "application/yaml").body(text.to_vec()),

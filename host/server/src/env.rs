@@ -31,7 +31,7 @@ pub struct Environment {
     pub workflows: Vec<Source>,
     /// Agents: `agents/*.prompt`.
     pub agents: Vec<Source>,
-    /// Components: `plugins/*.wasm`.
+    /// Folders of plugins, whether they are there yet or not: `plugins/`.
     pub plugins: Vec<PathBuf>,
     /// `models.toml`.
     pub models: Option<Source>,
@@ -138,7 +138,7 @@ fn add(environment: &mut Environment, dir: &Path, problems: &mut Vec<Problem>) {
     environment.workflows.extend(texts(workflows, problems));
     let agents = files(&dir.join("agents"), |name| has_end(name, "prompt"), problems);
     environment.agents.extend(texts(agents, problems));
-    environment.plugins.extend(files(&dir.join("plugins"), |name| has_end(name, "wasm"), problems));
+    environment.plugins.push(dir.join("plugins"));
     let models = dir.join("models.toml");
     if models.is_file() {
         environment.models = texts(vec![models], problems).pop();
@@ -151,7 +151,8 @@ pub fn is_workflow(name: &str) -> bool {
     [".workflow.yaml", ".workflow.yml", ".workflow.json"].iter().any(|end| name.ends_with(end))
 }
 
-fn has_end(name: &str, end: &str) -> bool {
+/// Whether a file's name has that extension.
+pub fn has_end(name: &str, end: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension == end)
 }
 
@@ -248,13 +249,11 @@ mod tests {
             "workflows/notes.yaml",
             "agents/x.prompt",
             "agents/x.md",
-            "plugins/p.wasm",
-            "plugins/p.wat",
         ]);
         let (found, _) = read(&[dir.path().to_path_buf()]).expect("finds it");
         let names: Vec<_> = found[0].workflows.iter().filter_map(|s| s.path.file_name()?.to_str()).collect();
         assert_eq!(names, ["a.workflow.yaml", "b.workflow.yml", "c.workflow.json"]);
-        assert_eq!((found[0].agents.len(), found[0].plugins.len()), (1, 1));
+        assert_eq!(found[0].agents.len(), 1);
     }
 
     #[test]

@@ -104,6 +104,32 @@ pub async fn first(store: &dyn Store, file: Option<&Path>, at: Timestamp) -> Res
     Ok(First::InFile(key))
 }
 
+/// The 32 bytes that random numbers of guests come from: kept in the data directory, for its owner only, so that a step that is taken up again
+/// sees the same ones.
+pub fn random_seed(path: &Path) -> Result<[u8; 32], Error> {
+    let failed = |source| Error::File { path: path.display().to_string(), source };
+    match fs::read(path) {
+        Ok(bytes) => bytes.try_into().map_err(|_| failed(io::Error::other("it does not hold 32 bytes; remove it"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut seed = [0_u8; 32];
+            getrandom::fill(&mut seed).map_err(Error::Random)?;
+            // Written aside: a host that dies here leaves no half of it.
+            let aside = path.with_extension("new");
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&aside)
+                .map_err(failed)?;
+            file.write_all(&seed).and_then(|()| file.sync_all()).map_err(failed)?;
+            fs::rename(&aside, path).map_err(failed)?;
+            Ok(seed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
 fn read_or_make(path: &Path) -> Result<String, Error> {
     let failed = |source| Error::File { path: path.display().to_string(), source };
     match fs::read_to_string(path) {
@@ -173,6 +199,18 @@ mod tests {
         assert!(is_key(&one) && is_key(&two));
         assert_ne!(one, two);
         assert!(!is_key("csn_short") && !is_key(&one[1..]) && !is_key(&format!("{}!", &one[..46])));
+    }
+
+    #[test]
+    fn a_seed_is_made_private_and_stays_the_same() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("random.key");
+        let seed = random_seed(&path).expect("makes it");
+        assert_eq!(random_seed(&path).expect("reads it"), seed);
+        assert_eq!(fs::metadata(&path).expect("is there").permissions().mode() & 0o777, 0o600);
+        fs::write(&path, "short").expect("writes");
+        assert!(matches!(random_seed(&path), Err(Error::File { .. })));
     }
 
     #[test]

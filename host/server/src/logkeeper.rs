@@ -1,6 +1,8 @@
 //! What guests write: shown at once to those who watch, stored a little later.
 //!
 //! Invariant: a guest that writes is never held up. When the store cannot keep up, lines are dropped and the loss is said once.
+//!
+//! What an action writes that is only tried is shown and not stored: there is no run that it belongs to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +14,8 @@ use caisson_orchestrator::Live;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+
+use crate::api::plugin_invoke::TRIAL;
 
 /// Lines that wait for the store at most: a second of a hundred chatty guests, some megabytes.
 const WAITING_MAX: usize = 16_384;
@@ -54,11 +58,13 @@ impl LogKeeper {
 
 impl LogSink for LogKeeper {
     fn write(&self, run: &RunId, step: &StepId, line: LogLine) {
-        let stored = HostLogLine { run: run.clone(), step: step.clone(), line: line.clone() };
-        if let Some(lines) = &*self.lines.lock()
-            && lines.try_send(stored).is_err()
-        {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        if !run.as_str().starts_with(TRIAL) {
+            let stored = HostLogLine { run: run.clone(), step: step.clone(), line: line.clone() };
+            if let Some(lines) = &*self.lines.lock()
+                && lines.try_send(stored).is_err()
+            {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
         }
         self.live.write(run, step, line);
     }

@@ -3,15 +3,19 @@
 //! Who imports whom: `cli` speaks to a host by `client`, or makes one by `app`; `app` wires the adapters; `api` is the surface and `serve`
 //! its sockets. Only this file and `cli` use `anyhow`.
 
+mod announce;
 mod api;
 mod app;
+mod author;
 mod cli;
 mod client;
 mod clock;
 mod demo;
 mod env;
+mod folder;
 mod keys;
 mod logkeeper;
+mod secrets;
 mod serve;
 
 use std::io::IsTerminal;
@@ -26,6 +30,11 @@ use cli::Cli;
 const LOG_VARIABLE: &str = "CAISSON_LOG";
 
 fn main() -> ExitCode {
+    // Started by a host to compile a plugin: nothing else of this program belongs into that process.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == app::COMPILE_COMMAND) {
+        return caisson_runtime::compile_main(args);
+    }
     let cli = Cli::parse();
     log_to_stderr(&cli);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -78,7 +78,8 @@ fn show(found: Page<HostLogLine>) -> LogList {
     LogList { logs: found.items.into_iter().map(show_line).collect(), next_cursor: found.next }
 }
 
-fn show_line(stored: HostLogLine) -> LogLine {
+/// A line as it is shown.
+pub fn show_line(stored: HostLogLine) -> LogLine {
     LogLine {
         at: stored.line.at.to_string(),
         step_id: stored.step.to_string(),

@@ -34,8 +34,8 @@ const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// Names of runs and projects are for people, not for payloads.
 const NAME_BYTES_MAX: usize = 1024;
 
-/// Approvals of one run are counted up to here; more is shown as so many.
-const APPROVALS_COUNTED_MAX: u32 = 1000;
+/// Approvals and files of one run are counted up to here; more is shown as so many.
+const COUNTED_MAX: u32 = 1000;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -138,8 +138,8 @@ async fn list(
     let found = api.store().runs(&caller.tenant, query.environment.as_deref(), &filter, &page).await?;
     let mut runs = Vec::with_capacity(found.items.len());
     for row in &found.items {
-        let approvals = count_approvals(&api, row).await?;
-        runs.push(show(&api, row, &Values::short(), approvals));
+        let counts = count(&api, row).await?;
+        runs.push(show(&api, row, &Values::short(), counts));
     }
     Ok(JsonBody(RunList { runs, next_cursor: found.next }))
 }
@@ -259,21 +259,27 @@ pub async fn find(api: &Api, caller: &Caller, id: &str) -> Result<RunRow, ApiErr
 /// A run with its large values, without its context.
 pub async fn full(api: &Api, row: &RunRow) -> Result<Run, ApiError> {
     let values = Values::full(api.store(), std::iter::once(&row.input).chain(&row.output)).await?;
-    let approvals = count_approvals(api, row).await?;
-    Ok(show(api, row, &values, approvals))
+    let counts = count(api, row).await?;
+    Ok(show(api, row, &values, counts))
 }
 
-async fn count_approvals(api: &Api, row: &RunRow) -> Result<u64, ApiError> {
+async fn count(api: &Api, row: &RunRow) -> Result<Counts, ApiError> {
     if row.steps == 0 {
-        return Ok(0);
+        return Ok(Counts::default());
     }
+    let page = PageRequest { limit: COUNTED_MAX, cursor: None };
     let filter = ApprovalFilter { run: Some(row.id.clone()), status: None };
-    let page = PageRequest { limit: APPROVALS_COUNTED_MAX, cursor: None };
-    let found = api.store().approvals(&row.realm.tenant, Some(&row.realm.environment), &filter, &page).await?;
-    Ok(found.items.len() as u64)
+    let approvals = api.store().approvals(&row.realm.tenant, Some(&row.realm.environment), &filter, &page).await?;
+    let artifacts = api.journal.artifacts(&row.id, None, &page).await?;
+    Ok(Counts {
+        steps: row.steps,
+        comments: 0,
+        artifacts: artifacts.items.len() as u64,
+        approvals: approvals.items.len() as u64,
+    })
 }
 
-fn show(api: &Api, row: &RunRow, values: &Values, approvals: u64) -> Run {
+fn show(api: &Api, row: &RunRow, values: &Values, counts: Counts) -> Run {
     Run {
         id: row.id.to_string(),
         workflow_id: row.workflow_id.to_string(),
@@ -291,7 +297,7 @@ fn show(api: &Api, row: &RunRow, values: &Values, approvals: u64) -> Run {
         error: row.error.as_ref().and_then(show_error),
         parent_run_id: row.parent.as_ref().map(|(run, _)| run.to_string()),
         forked_from: row.forked_from.as_ref().map(ToString::to_string),
-        counts: Counts { steps: row.steps, comments: 0, artifacts: 0, approvals },
+        counts,
         branch_name: None,
         commit_sha: None,
         pr_url: None,

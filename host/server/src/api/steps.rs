@@ -265,8 +265,9 @@ fn show_failure(failure: Failure, (state, step): &(String, String)) -> RunError 
     }
 }
 
+/// What was used, as it is shown.
 #[expect(clippy::cast_precision_loss, reason = "microseconds of CPU time stay far below 2^53")]
-fn show_usage(usage: Usage) -> StepUsage {
+pub fn show_usage(usage: Usage) -> StepUsage {
     StepUsage {
         cpu_ms: usage.cpu_us as f64 / 1000.0,
         peak_memory_bytes: usage.peak_memory_bytes,

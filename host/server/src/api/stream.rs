@@ -1,7 +1,8 @@
 //! A run's events as they happen: server-sent events.
 //!
 //! What is stored carries its number as `id`, so a client that lost its connection goes on where it was. What guests write while they run
-//! (`workflow.step.progress`, `workflow.step.log`) carries none and is not repeated. The stream ends after the run's last event; a client
+//! (`workflow.step.progress`, `workflow.step.log`) and what they emit (`workflow.event.emitted`) carries none and is not repeated; emitted events
+//! are listed at `/events`. The stream ends after the run's last event; a client
 //! that asks again then gets 204, which tells an `EventSource` to stay away.
 
 use std::collections::{HashMap, VecDeque};
@@ -16,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use caisson_core::engine::{Event, StepNo};
 use caisson_core::ids::StepId;
 use caisson_core::json::{Json, Payload};
-use caisson_core::ports::{EventRow, LogLine, RunRow};
+use caisson_core::ports::{EmittedEvent, EventRow, LogLine, RunRow};
 use caisson_core::status::RunStatus;
 use caisson_orchestrator::News;
 use futures_util::stream;
@@ -33,7 +34,7 @@ use super::extract::{Fields, Params};
 use super::logs::{level_name, show_fields};
 use super::values::Values;
 use super::wire::Any;
-use super::{AppState, runs};
+use super::{AppState, emitted, runs};
 
 /// A comment is sent after so much silence: below the idle time-outs of common proxies, which begin at 30 s.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -61,7 +62,7 @@ struct StreamQuery {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Live {
-    /// Its number in the history; absent for progress and log lines.
+    /// Its number in the history; absent for progress, log lines and emitted events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
     /// As `step.completed`.
@@ -92,7 +93,7 @@ pub struct Live {
     /// The output that came of it; large ones as `{"$truncated": true, "sizeBytes": n}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Any>,
-    /// What happened, as it is stored; for progress and log lines: level, message, fields, percent.
+    /// What happened, as it is stored; for progress and log lines: level, message, fields, percent; for an emitted event, the event.
     pub data: Any,
 }
 
@@ -193,12 +194,7 @@ impl Follower {
     async fn read(&mut self) -> Option<()> {
         // What guests wrote before, or it would come after the end, which is never sent.
         while let Ok(news) = self.news.try_recv() {
-            if let News::Line { run, step, line } = news
-                && run == self.row.id
-            {
-                let event = self.show_line(&step, line).await;
-                self.waiting.push_back(event);
-            }
+            self.take(news).await;
         }
         let stored = self.api.store().events(&self.row.id, self.after, BATCH_EVENTS).await;
         let events = stored.inspect_err(|error| tracing::warn!(%error, run = %self.row.id, "stream broke off")).ok()?;
@@ -219,15 +215,21 @@ impl Follower {
         };
         match news {
             Ok(News::Committed { run, last_seq, .. }) => self.behind = run == self.row.id && last_seq > self.after,
-            Ok(News::Line { run, step, line }) if run == self.row.id => {
-                let event = self.show_line(&step, line).await;
-                self.waiting.push_back(event);
-            }
-            Ok(News::Line { .. }) => {}
+            Ok(news) => self.take(news).await,
             Err(RecvError::Lagged(_)) => self.behind = true,
             Err(RecvError::Closed) => return None,
         }
         Some(())
+    }
+
+    /// Takes what a guest of this run wrote or emitted.
+    async fn take(&mut self, news: News) {
+        let event = match news {
+            News::Line { run, step, line } if run == self.row.id => self.show_line(&step, line).await,
+            News::Emitted(event) if event.run == self.row.id => self.show_emitted(&event).await,
+            News::Line { .. } | News::Emitted(_) | News::Committed { .. } => return,
+        };
+        self.waiting.push_back(event);
     }
 
     async fn show(&mut self, stored: &EventRow) -> SseEvent {
@@ -269,12 +271,7 @@ impl Follower {
         }
         let kind = if line.level.is_some() { "step.log" } else { "step.progress" };
         let mut live = self.blank(kind, line.at.to_string());
-        let known = self.names.values().find(|name| name.id == *step).cloned();
-        let name = match known {
-            Some(name) => Some(name),
-            None => self.ask(step).await.map(|(_, name)| name),
-        };
-        put_name(&mut live, name);
+        put_name(&mut live, self.name_of(step).await);
         live.step_id = Some(step.to_string());
         live.data = Any(Json::of(&Line {
             level: line.level.map(level_name),
@@ -283,6 +280,21 @@ impl Follower {
             fields: show_fields(line.fields),
         }));
         sse(&live)
+    }
+
+    async fn show_emitted(&mut self, event: &EmittedEvent) -> SseEvent {
+        let mut live = self.blank("event.emitted", event.at.to_string());
+        put_name(&mut live, self.name_of(&event.step_id).await);
+        live.step_id = Some(event.step_id.to_string());
+        live.data = Any(Json::of(&emitted::show(event, &Values::short())));
+        sse(&live)
+    }
+
+    async fn name_of(&self, step: &StepId) -> Option<StepName> {
+        match self.names.values().find(|name| name.id == *step) {
+            Some(name) => Some(name.clone()),
+            None => self.ask(step).await.map(|(_, name)| name),
+        }
     }
 
     fn blank(&self, kind: &str, at: String) -> Live {

@@ -1,5 +1,7 @@
 //! The surface as a whole, over a store in memory: who may do what, what is described, what a wrong request is told.
 
+mod plugins;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use caisson_core::ports::{
 };
 use caisson_core::time::Timestamp;
 use caisson_orchestrator::memory::{ManualClock, MemoryStore};
-use caisson_orchestrator::{Live, Options, Ports, Service};
+use caisson_orchestrator::{Live, Options, Plugins, Ports, Service};
 use caisson_queue::EmbeddedQueue;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -24,9 +26,9 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use super::auth::Role;
-use super::wire::Plugin;
-use super::{Api, Catalog, description, openapi, router};
+use super::{Api, Catalog, Files, Parts, Trials, description, openapi, router};
 use crate::keys;
+use plugins::FakeHost;
 
 /// Gives every input back.
 struct Echo;
@@ -38,7 +40,7 @@ impl ActionRunner for Echo {
     }
     fn actions(&self, _: &Realm) -> Vec<ActionInfo> {
         let plugin = PluginRef { id: "core".into(), version: "1".into(), digest: "0".into() };
-        vec![ActionInfo { name: "core.echo".into(), plugin, input_schema: None, output_schema: None }]
+        vec![ActionInfo { name: "core.echo".into(), plugin, input_schema: None, output_schema: None, built_in: true }]
     }
     async fn run(&self, invocation: Invocation) -> Entry {
         Entry { result: Ok(Outcome::Done(invocation.input)), usage: Usage::default(), warnings: Vec::new() }
@@ -53,32 +55,54 @@ impl Evaluator for Echo {
 }
 
 impl Catalog for Echo {
-    fn plugins(&self, _: &Realm) -> Vec<Plugin> {
-        Vec::new()
-    }
     fn agents(&self, _: &Realm) -> Vec<String> {
         Vec::new()
+    }
+}
+
+#[async_trait]
+impl Trials for Echo {
+    async fn try_action(&self, invocation: Invocation, config: Option<Json>) -> Entry {
+        let input = config.unwrap_or(invocation.input.clone());
+        self.run(Invocation { input, ..invocation }).await
     }
 }
 
 struct Surface {
     router: Router,
     api: super::AppState,
+    directory: tempfile::TempDir,
 }
 
 impl Surface {
     async fn new() -> Self {
+        let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(ManualClock::new(Timestamp(1_000_000))));
+        let plugins = Plugins::start(store.clone(), Arc::new(FakeHost), clock.clone()).await.expect("starts");
         let ports = Ports {
-            store: Arc::new(MemoryStore::new()),
+            store: store.clone(),
             queue: Arc::new(EmbeddedQueue::new()),
             runner: Arc::new(Echo),
             evaluator: Arc::new(Echo),
-            clock: Arc::new(ManualClock::new(Timestamp(1_000_000))),
+            clock,
+        };
+        let directory = tempfile::tempdir().expect("a directory");
+        let files = Files {
+            uploads: directory.path().to_path_buf(),
+            artifacts: directory.path().join("artifacts"),
+            plugin_dirs: vec![directory.path().to_path_buf()],
         };
         let options = Options { host: "test".into(), slots: 4, limits: caisson_core::engine::Limits::default() };
         let service = Service::start(ports, options, Live::default()).await.expect("starts");
-        let api = Api::new(service, Arc::new(Echo), CancellationToken::new());
-        Self { router: router(api.clone()), api }
+        let api = Api::new(Parts {
+            service,
+            plugins,
+            journal: store,
+            catalog: Arc::new(Echo),
+            trials: Arc::new(Echo),
+            files,
+            stop: CancellationToken::new(),
+        });
+        Self { router: router(api.clone()), api, directory }
     }
 
     async fn key(&self, role: Role, tenant: &str) -> String {
@@ -146,9 +170,21 @@ const ROUTES: &[(&str, &str, Option<Role>)] = {
         ("POST", "/api/v1/workflow-runs/{id}/approvals/{approvalId}/approve", Some(Approver)),
         ("POST", "/api/v1/workflow-runs/{id}/approvals/{approvalId}/reject", Some(Approver)),
         ("GET", "/api/v1/approvals", Some(Viewer)),
+        ("GET", "/api/v1/workflow-runs/{id}/artifacts", Some(Viewer)),
+        ("GET", "/api/v1/artifacts/{id}", Some(Viewer)),
+        ("GET", "/api/v1/events", Some(Viewer)),
         ("GET", "/api/v1/plugins", Some(Viewer)),
+        ("POST", "/api/v1/plugins", Some(Admin)),
         ("GET", "/api/v1/plugins/{id}", Some(Viewer)),
+        ("DELETE", "/api/v1/plugins/{id}", Some(Admin)),
         ("GET", "/api/v1/plugins/{id}/{version}", Some(Viewer)),
+        ("DELETE", "/api/v1/plugins/{id}/{version}", Some(Admin)),
+        ("GET", "/api/v1/plugins/{id}/diff", Some(Viewer)),
+        ("PUT", "/api/v1/plugins/{id}/grants", Some(Admin)),
+        ("POST", "/api/v1/plugins/{id}/enable", Some(Admin)),
+        ("POST", "/api/v1/plugins/{id}/disable", Some(Admin)),
+        ("POST", "/api/v1/plugins/{id}/rollback", Some(Admin)),
+        ("POST", "/api/v1/plugins/{id}/actions/{action}/invoke", Some(Operator)),
         ("GET", "/api/v1/api-keys", Some(Admin)),
         ("POST", "/api/v1/api-keys", Some(Admin)),
         ("POST", "/api/v1/api-keys/{id}/revoke", Some(Admin)),
@@ -166,7 +202,19 @@ fn every_route_is_described_and_every_description_is_a_route() {
     let by_hand = include_str!("../api.rs").matches(".route(").count();
     assert_eq!(by_hand, 1, "a route that is added by hand is not described");
     let text = serde_json::to_string(&document).expect("serialises");
-    for schema in ["Run", "Step", "Event", "Approval", "Workflow", "Plugin", "ApiKey", "ErrorBody", "Live"] {
+    for schema in [
+        "Run",
+        "Step",
+        "Event",
+        "Approval",
+        "Workflow",
+        "Plugin",
+        "Artifact",
+        "BusinessEvent",
+        "ApiKey",
+        "ErrorBody",
+        "Live",
+    ] {
         assert!(text.contains(&format!("\"{schema}\":{{")), "{schema} is not described");
     }
 }
@@ -243,6 +291,7 @@ async fn another_tenants_things_are_not_there() {
         format!("/api/v1/workflow-runs/{run}/logs"),
         format!("/api/v1/workflow-runs/{run}/stream"),
         format!("/api/v1/workflow-runs/{run}/approvals"),
+        format!("/api/v1/workflow-runs/{run}/artifacts"),
     ] {
         assert_eq!(surface.call(Some(&own), "GET", &path, "").await.0, StatusCode::OK, "{path}");
         assert_eq!(surface.call(Some(&other), "GET", &path, "").await.0, StatusCode::NOT_FOUND, "{path}");

@@ -1,5 +1,7 @@
 //! The shapes that go over the wire. They are not the types of core: those may change, these may only grow.
 
+mod plugins;
+
 use caisson_core::definition::diagnostic::{Diagnostic, Validation as Findings};
 use caisson_core::json::Json;
 use caisson_core::ports::PluginRef;
@@ -7,6 +9,8 @@ use caisson_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
+
+pub use plugins::{Artifact, BusinessEvent, PendingVersion, PermissionDiff, Plugin, PluginAction, PluginVersion};
 
 /// Any JSON value, its bytes untouched.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -413,47 +417,6 @@ pub struct LogLine {
     pub fields: Any,
     /// Percent done, for progress.
     pub percent: Option<u8>,
-}
-
-/// An installed package.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Plugin {
-    /// Its id.
-    pub id: String,
-    /// Its version.
-    pub version: String,
-    /// SHA-256 of the component.
-    pub digest: String,
-    /// The interface it was built against, as `1.0.0`.
-    pub wit: String,
-    /// What can be called.
-    pub actions: Vec<PluginAction>,
-    /// The interfaces that the binary imports.
-    pub imports: Vec<String>,
-    /// The capabilities that the manifest asks for.
-    pub capabilities: Any,
-    /// What the operator granted.
-    pub grants: Vec<Any>,
-    /// Whether new runs may use it.
-    pub enabled: bool,
-    /// Whether it came with the host.
-    #[serde(default)]
-    pub built_in: bool,
-}
-
-/// A callable operation of a plugin.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PluginAction {
-    /// Its name within the plugin.
-    pub name: String,
-    /// JSON Schema of the operator's configuration.
-    pub config_schema: Option<Any>,
-    /// JSON Schema of what it takes.
-    pub input_schema: Option<Any>,
-    /// JSON Schema of what it gives.
-    pub output_schema: Option<Any>,
 }
 
 /// An API key; never the key itself.

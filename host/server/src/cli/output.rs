@@ -58,10 +58,10 @@ impl Style {
 
 fn look(status: &str) -> (char, Colour) {
     match status {
-        "COMPLETED" | "SUCCEEDED" | "APPROVED" => ('✔', Colour::Green),
+        "COMPLETED" | "SUCCEEDED" | "APPROVED" | "ACTIVE" => ('✔', Colour::Green),
         "FAILED" | "TIMED_OUT" | "REJECTED" => ('✖', Colour::Red),
         "WAITING_APPROVAL" | "WAITING_SIGNAL" | "PAUSED" | "RETRYING" => ('◆', Colour::Yellow),
-        "RUNNING" => ('●', Colour::Blue),
+        "RUNNING" | "COMPILING" => ('●', Colour::Blue),
         "PENDING" => ('○', Colour::Blue),
         _ => ('–', Colour::Grey),
     }

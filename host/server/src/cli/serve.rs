@@ -13,6 +13,7 @@ use super::{DATA_DIR, HostArgs, Outcome};
 use crate::app::{Config, Host};
 use crate::env::{self, Problem};
 use crate::keys::First;
+use crate::secrets;
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -84,6 +85,8 @@ pub fn config(args: HostArgs, data_dir: PathBuf) -> Config {
         admin_key_file: None,
         slots: usize::try_from(args.max_steps).unwrap_or(usize::MAX),
         store_bytes_max: args.max_store_mib.map(|mib| mib << 20),
+        secrets: secrets::Paths { files: args.secrets_files, dirs: args.secrets_dirs },
+        plugin_dirs: args.plugin_dirs,
     }
 }
 

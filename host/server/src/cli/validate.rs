@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use caisson_core::definition::{self, Catalog, Format};
-use caisson_runtime::{PackageInfo, built_in_packages, inspect};
+use caisson_core::plugin::Package;
+use caisson_runtime::{built_in_packages, inspect};
 use clap::Args;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report, Severity};
 use reqwest::Method;
@@ -16,6 +17,7 @@ use super::{Connection, Outcome, Usage};
 use crate::api::wire::{Finding, Validation};
 use crate::client::Client;
 use crate::env::{self, Environment, prompt, read_text};
+use crate::folder;
 
 #[derive(Debug, Args)]
 pub struct ValidateArgs {
@@ -138,10 +140,10 @@ impl Known {
             }
         });
         let mut actions: Vec<String> = built_in_packages().iter().flat_map(action_names).collect();
-        for path in &environment.plugins {
-            match std::fs::read(path).map_err(|e| e.to_string()).and_then(|b| inspect(&b).map_err(|e| e.to_string())) {
-                Ok(info) => actions.extend(action_names(&info)),
-                Err(message) => report(&[env::Problem::new(path, message)]),
+        for (path, read) in environment.plugins.iter().flat_map(|dir| folder::packages(dir)) {
+            match read.and_then(|bytes| inspect(&bytes).map_err(|error| error.to_string())) {
+                Ok(package) => actions.extend(action_names(&package)),
+                Err(message) => report(&[env::Problem::new(&path, message)]),
             }
         }
         let ids = environment.workflows.iter().filter_map(|source| {
@@ -170,8 +172,8 @@ impl Catalog for Known {
 }
 
 /// The full names of a plugin's actions.
-fn action_names(info: &PackageInfo) -> Vec<String> {
-    info.actions.iter().map(|action| format!("{}.{}", info.id, action.name)).collect()
+fn action_names(package: &Package) -> Vec<String> {
+    package.actions.iter().map(|action| format!("{}.{}", package.id, action.name)).collect()
 }
 
 /// Nothing is known: nothing is refused for it, and the findings say so.

@@ -1,0 +1,88 @@
+//! The journal, and word of what was written into it for those who watch.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use caisson_core::ids::{RunId, StepId};
+use caisson_core::ports::{
+    ArtifactRow, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, Page, PageRequest, Record, StoreError,
+};
+use caisson_orchestrator::Live;
+
+/// Tells of business events once they are stored.
+pub struct Announcing {
+    journal: Arc<dyn Journal>,
+    live: Live,
+}
+
+impl Announcing {
+    /// Around a journal.
+    pub fn new(journal: Arc<dyn Journal>, live: Live) -> Self {
+        Self { journal, live }
+    }
+
+    fn announce(&self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Emit(event) = effect {
+                self.live.emitted(event);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Journal for Announcing {
+    async fn records(&self, entry: &EntryKey) -> Result<Vec<Record>, StoreError> {
+        self.journal.records(entry).await
+    }
+
+    async fn append(
+        &self,
+        entry: &EntryKey,
+        number: u32,
+        record: &Record,
+        effects: &[Effect],
+    ) -> Result<(), JournalError> {
+        self.journal.append(entry, number, record, effects).await?;
+        self.announce(effects);
+        Ok(())
+    }
+
+    async fn apply(&self, effects: &[Effect]) -> Result<(), JournalError> {
+        self.journal.apply(effects).await?;
+        self.announce(effects);
+        Ok(())
+    }
+
+    async fn kv_get(&self, scope: &KvScope, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.journal.kv_get(scope, key).await
+    }
+
+    async fn kv_keys(&self, scope: &KvScope, prefix: &str, limit: u32) -> Result<Vec<String>, StoreError> {
+        self.journal.kv_keys(scope, prefix, limit).await
+    }
+
+    async fn artifact(&self, id: &str) -> Result<Option<ArtifactRow>, StoreError> {
+        self.journal.artifact(id).await
+    }
+
+    async fn artifacts(
+        &self,
+        run: &RunId,
+        step: Option<&StepId>,
+        page: &PageRequest,
+    ) -> Result<Page<ArtifactRow>, StoreError> {
+        self.journal.artifacts(run, step, page).await
+    }
+
+    async fn emitted(
+        &self,
+        tenant: &str,
+        environment: Option<&str>,
+        run: Option<&RunId>,
+        name: Option<&str>,
+        page: &PageRequest,
+    ) -> Result<Page<EmittedEvent>, StoreError> {
+        self.journal.emitted(tenant, environment, run, name, page).await
+    }
+}
