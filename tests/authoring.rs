@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use support::{Host, cache_dir, caisson};
 
 /// A first build fetches a toolchain's packages.
-const TOOLS_PATIENCE: Duration = Duration::from_mins(8);
+const TOOLS_PATIENCE: Duration = Duration::from_mins(5);
 
 /// What tools keep between test runs, so that only the first one waits for a registry.
 fn kept(name: &str) -> PathBuf {

@@ -19,6 +19,8 @@ pub struct Watch {
     watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
     changes: UnboundedReceiver<()>,
+    /// The change that is under way.
+    began: Option<Instant>,
 }
 
 impl Watch {
@@ -33,7 +35,7 @@ impl Watch {
             }
         })
         .context("failed to watch files")?;
-        let mut watch = Self { root, watcher, watched: BTreeSet::new(), changes };
+        let mut watch = Self { root, watcher, watched: BTreeSet::new(), changes, began: None };
         watch.follow_new_folders()?;
         Ok(watch)
     }
@@ -52,12 +54,15 @@ impl Watch {
         Ok(())
     }
 
-    /// Waits for a change and for its end; gives when it began. `None` if there is nothing to wait for.
+    /// Waits for a change and for its end; gives when it began. `None` if there is nothing to wait for. May be dropped and called again:
+    /// a change that has begun is not forgotten.
     pub async fn changed(&mut self) -> Option<Instant> {
-        self.changes.recv().await?;
-        let began = Instant::now();
+        if self.began.is_none() {
+            self.changes.recv().await?;
+            self.began = Some(Instant::now());
+        }
         while tokio::time::timeout(SILENCE, self.changes.recv()).await.is_ok_and(|change| change.is_some()) {}
-        Some(began)
+        self.began.take()
     }
 }
 
@@ -97,6 +102,14 @@ mod tests {
         write("src/plugin.js");
         assert!(tokio::time::timeout(PATIENCE, watch.changed()).await.expect("in time").is_some());
         assert!(watch.changes.try_recv().is_err(), "one change is one");
+        write("src/plugin.js");
+        let until = Instant::now() + PATIENCE;
+        while watch.began.is_none() {
+            assert!(Instant::now() < until, "the change is not seen");
+            // Looked at for an instant only, as by a loop that has other things to do.
+            let _ = tokio::time::timeout(Duration::from_millis(1), watch.changed()).await;
+        }
+        assert!(tokio::time::timeout(PATIENCE, watch.changed()).await.expect("in time").is_some());
         std::fs::create_dir(dir.path().join("src/deep")).expect("a folder");
         assert!(tokio::time::timeout(PATIENCE, watch.changed()).await.expect("in time").is_some());
         watch.follow_new_folders().expect("it follows");
