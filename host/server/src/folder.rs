@@ -38,8 +38,11 @@ use index::{Index, Known};
 /// Installations at once: one is compiled while the next is read, and a host's start takes no more memory than this many components.
 const AT_ONCE_MAX: usize = 4;
 
-/// What is installed from a folder is waited for until its compilation, which has limits of its own, has ended.
-const PATIENCE: Duration = Duration::from_mins(10);
+/// At the start, what is installed is waited for until its compilation, which has limits of its own, has ended: workflows need it.
+const PATIENCE_FIRST: Duration = Duration::from_mins(10);
+
+/// Later a large component does not keep the others waiting.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The folders of one environment.
 pub struct Folder {
@@ -48,6 +51,7 @@ pub struct Folder {
     plugins: Plugins,
     index: Index,
     entries: BTreeMap<PathBuf, Entries>,
+    patience: Duration,
 }
 
 /// A package on its way.
@@ -60,7 +64,8 @@ struct Found {
 impl Folder {
     /// Over folders that may not be there yet. `memory` is a file in which is kept what was seen.
     pub fn new(realm: Realm, dirs: Vec<PathBuf>, plugins: Plugins, memory: PathBuf) -> Self {
-        Self { realm, dirs, plugins, index: Index::open(memory), entries: BTreeMap::new() }
+        let index = Index::open(memory);
+        Self { realm, dirs, plugins, index, entries: BTreeMap::new(), patience: PATIENCE_FIRST }
     }
 
     /// Brings what is installed in line with what lies there. The problems are all that there are now.
@@ -80,6 +85,7 @@ impl Folder {
         }
         self.switch_off(&installed, &present, &mut problems).await;
         self.index.save();
+        self.patience = PATIENCE;
         problems
     }
 
@@ -108,9 +114,12 @@ impl Folder {
             let path = candidate.path().to_path_buf();
             let stamp = candidate.stamp();
             if let Some(known) = self.index.get(&path, &stamp)
-                && has_digest(installed, &known.id, &known.digest)
+                && let Some(row) = row_of(installed, &known.id, &known.digest)
             {
-                claim(present, &known.id, &path, problems);
+                // One that waited may be let in below.
+                if claim(present, &known.id, &path, problems) && row.status == PluginStatus::Failed {
+                    report(&path, row, problems);
+                }
                 continue;
             }
             let found = match self.read(candidate).await {
@@ -145,9 +154,7 @@ impl Folder {
             match result {
                 Ok((row, _)) => {
                     report(&path, &row, problems);
-                    if row.status != PluginStatus::Failed {
-                        self.index.put(path, known);
-                    }
+                    self.index.put(path, known);
                 }
                 Err(error) => problems.push(Problem::new(&path, error.to_string())),
             }
@@ -180,7 +187,7 @@ impl Folder {
             consent,
             source: found.path.display().to_string().into(),
             actor: FILES_ACTOR.into(),
-            patience: PATIENCE,
+            patience: self.patience,
         })
     }
 
@@ -240,7 +247,8 @@ impl Folder {
         let config = entry.config.as_ref().filter(|config| config.value() != row.config.value());
         let waits = row.status == PluginStatus::Pending;
         let other_digest = entry.digest.as_deref().is_some_and(|digest| digest != row.package.digest);
-        if other_digest || grants.is_none() && config.is_none() && !waits {
+        let failed = row.status == PluginStatus::Failed;
+        if failed || other_digest || grants.is_none() && config.is_none() && !waits {
             return Ok(());
         }
         // What a person switched off is not switched on by what was written before.
@@ -299,10 +307,9 @@ fn keep_present(installed: &[Plugin], present: &mut BTreeMap<String, PathBuf>, p
     }
 }
 
-fn has_digest(installed: &[Plugin], id: &str, digest: &str) -> bool {
-    let rows = installed.iter().flat_map(|plugin| &plugin.versions);
-    rows.filter(|row| row.package.id == id && row.status != PluginStatus::Failed)
-        .any(|row| row.package.digest == digest)
+fn row_of<'a>(installed: &'a [Plugin], id: &str, digest: &str) -> Option<&'a PluginRow> {
+    let mut rows = installed.iter().flat_map(|plugin| &plugin.versions);
+    rows.find(|row| row.package.id == id && row.package.digest == digest)
 }
 
 fn is_below(row: &PluginRow, dir: &Path) -> bool {
