@@ -352,6 +352,19 @@ async fn a_secret_is_filled_in_and_seen_by_nobody_but_its_receiver() {
         assert!(!shown.contains(SECRET), "the secret is shown at {path}");
     }
 
+    // The built-in action does the same from a workflow, which holds the name alone.
+    host.send(Method::PUT, "/plugins/http/grants", Some(json!({"grants": grants}))).await;
+    let call = format!(
+        "{{url: '{}', headers: {{authorization: 'Bearer {{{{secret:TOKEN}}}}'}}, json: {{text: hi}}}}",
+        web.url("/call")
+    );
+    host.save(&workflow("call", "http.call", &call)).await;
+    let run = host.start_run("call", json!({})).await;
+    let ended = host.end(&run).await;
+    assert_eq!(ended["status"], "COMPLETED", "{ended:#}");
+    assert_eq!(web.seen()[1].header("authorization"), Some(format!("Bearer {SECRET}").as_str()));
+    assert!(!ended.to_string().contains(SECRET), "{ended:#}");
+
     // Filled in is not read.
     host.save(&workflow("read", "notify.read", "{}")).await;
     let run = host.start_run("read", json!({})).await;

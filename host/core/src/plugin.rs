@@ -179,7 +179,7 @@ pub enum PluginStatus {
     Pending,
     /// New runs use it.
     Active,
-    /// It was in force and is switched off: new runs are refused, open ones go on.
+    /// It was in force and is switched off: runs that begin now do not find its actions, open ones go on.
     Disabled,
     /// Another version is in force; open runs that pinned this one go on with it.
     Superseded,

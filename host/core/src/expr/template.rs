@@ -39,6 +39,10 @@ pub enum Piece {
     Expression(Arc<str>),
 }
 
+/// `{{secret:NAME}}` is no template: it goes on as it is, and the plugin host fills it in on the way out, where that is granted. So no secret is
+/// ever in a run's data.
+const SECRET: &str = "secret:";
+
 /// Why a text is no template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
@@ -145,22 +149,29 @@ fn parse_text(text: &str) -> Result<Template, TemplateError> {
         if start > 0 {
             parts.push(Part::Literal(rest[..start].to_owned()));
         }
-        parts.push(Part::Fill(match Path::parse(source) {
-            Ok(path) => Piece::Path(path),
-            Err(_) => Piece::Expression(source.into()),
-        }));
+        parts.push(match (source.strip_prefix(SECRET), Path::parse(source)) {
+            (Some(name), _) => Part::Literal(format!("{{{{{SECRET}{}}}}}", name.trim())),
+            (None, Ok(path)) => Part::Fill(Piece::Path(path)),
+            (None, Err(_)) => Part::Fill(Piece::Expression(source.into())),
+        });
         rest = &inner[end + 2..];
-    }
-    if parts.is_empty() {
-        return Ok(Template::Constant(Value::String(text.to_owned())));
     }
     if !rest.is_empty() {
         parts.push(Part::Literal(rest.to_owned()));
     }
+    let fills = parts.iter().any(|part| matches!(part, Part::Fill(_)));
     match <[Part; 1]>::try_from(parts) {
         Ok([Part::Fill(piece)]) => Ok(Template::Whole(piece)),
-        Ok([literal @ Part::Literal(_)]) => Ok(Template::Text(vec![literal])),
-        Err(parts) => Ok(Template::Text(parts)),
+        Ok([Part::Literal(text)]) => Ok(Template::Constant(Value::String(text))),
+        Err(parts) if fills => Ok(Template::Text(parts)),
+        Err(parts) => Ok(Template::Constant(Value::String(parts.into_iter().map(literal).collect()))),
+    }
+}
+
+fn literal(part: Part) -> String {
+    match part {
+        Part::Literal(text) => text,
+        Part::Fill(_) => String::new(),
     }
 }
 
@@ -215,6 +226,11 @@ mod tests {
             (json!("{{ n + 1 }}"), json!("<n + 1>")),
             (json!("{{ {'a': '}}'} }}"), json!("<{'a': '}}'}>")),
             (json!("no braces } {"), json!("no braces } {")),
+            (json!("Bearer {{secret:TOKEN}}"), json!("Bearer {{secret:TOKEN}}")),
+            (json!("{{ secret:TOKEN }}"), json!("{{secret:TOKEN}}")),
+            (json!("{{secret:A}}{{secret:B}} {{ s }}"), json!("{{secret:A}}{{secret:B}} x")),
+            (json!("{{secret:A}} {{secret:B}}"), json!("{{secret:A}} {{secret:B}}")),
+            (json!(""), json!("")),
             (json!("{{ nope }}"), json!({"error": "nothing there"})),
         ] {
             assert_eq!(render(&template), expected, "{template}");
