@@ -226,7 +226,7 @@ impl Plugins {
         Ok(rows.swap_remove(at))
     }
 
-    /// Switches a plugin off: new runs are refused, open ones go on.
+    /// Switches a plugin off: runs that begin now do not find its actions, open ones go on.
     pub async fn disable(&self, realm: &Realm, id: &str, actor: Arc<str>) -> Result<PluginRow, Error> {
         let _turn = self.turn(realm, id).await;
         let before = self.own(realm, id).await?;

@@ -109,6 +109,16 @@ impl Runtime {
     /// Runs one entry as [`ActionRunner::run`] does, and says how many instructions of wasm it took if the runtime
     /// counts them.
     pub async fn run_measured(&self, invocation: Invocation) -> Measured {
+        self.run_configured(invocation, None).await
+    }
+
+    /// Runs one entry as [`ActionRunner::run`] does, with another configuration than the operator's: for an action that
+    /// is tried.
+    pub async fn run_with(&self, invocation: Invocation, config: Option<Json>) -> Entry {
+        self.run_configured(invocation, config).await.entry
+    }
+
+    async fn run_configured(&self, invocation: Invocation, config: Option<Json>) -> Measured {
         let deadline = invocation.deadline_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
         let Some(version) = self.registry.read().pinned(&invocation.realm, &invocation.plugin) else {
             let pinned = &invocation.plugin;
@@ -131,7 +141,8 @@ impl Runtime {
             invocation,
             deadline,
         };
-        self.enter(compiled, code, version.config.clone(), call).await
+        let config = config.unwrap_or_else(|| version.config.clone());
+        self.enter(compiled, code, config, call).await
     }
 
     /// The version's schemas and limits, and the code that the call runs.

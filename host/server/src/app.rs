@@ -409,16 +409,6 @@ impl Catalog for Around {
 #[async_trait]
 impl Trials for Around {
     async fn try_action(&self, invocation: Invocation, config: Option<Json>) -> Entry {
-        // Until the runtime takes a configuration for one call (`run_with`).
-        if config.is_some() {
-            let message = "this host calls with the installed configuration: set it with the grants";
-            let failure = caisson_core::error::Failure::new(
-                caisson_core::error::Category::ValidationError,
-                "TRIAL_CONFIG",
-                message,
-            );
-            return Entry { result: Err(failure), usage: caisson_core::ports::Usage::default(), warnings: Vec::new() };
-        }
-        self.runtime.run(invocation).await
+        self.runtime.run_with(invocation, config).await
     }
 }

@@ -93,7 +93,7 @@ async fn enable(
     answer(&api, &row).await
 }
 
-/// Switches a plugin off: new runs are refused, open ones go on. Role: admin.
+/// Switches a plugin off: runs that begin now do not find its actions, open ones go on. Role: admin.
 #[utoipa::path(
     post, path = "/plugins/{id}/disable", tag = "plugins",
     params(("id" = String, Path, description = "The plugin."), EnvironmentQuery),

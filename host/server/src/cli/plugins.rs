@@ -86,7 +86,7 @@ pub enum PluginCommand {
         #[command(flatten)]
         consent: ConsentArgs,
     },
-    /// Switch a plugin off: new runs are refused, open ones go on.
+    /// Switch a plugin off: runs that begin now do not find its actions, open ones go on.
     Disable {
         /// The plugin.
         id: String,
