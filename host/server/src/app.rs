@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use caisson_core::definition::{self, Format};
 use caisson_core::ids::Realm;
 use caisson_core::json::Json;
-use caisson_core::ports::{ActionRunner, Clock, Entry, Invocation, Journal, Store, StoreError};
+use caisson_core::ports::{Clock, Entry, Invocation, Journal, Store, StoreError};
 use caisson_orchestrator::{FILES_ACTOR, Live, Options, Plugins, Ports, SaveDefinition, Service};
 use caisson_queue::EmbeddedQueue;
 use caisson_runtime::model::{AgentSpec, Models};
