@@ -17,7 +17,9 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|first| first == CHILD) {
         assert_eq!(std::env::vars_os().count(), 0, "a child has no environment");
-        return compile_main(args);
+        let code = compile_main(args);
+        bounded();
+        return code;
     }
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     executor.block_on(async {
@@ -27,6 +29,15 @@ fn main() -> ExitCode {
     });
     println!("child: 3 passed");
     ExitCode::SUCCESS
+}
+
+/// In the child: whatever a component makes of the compiler, it ends.
+fn bounded() {
+    let limits = std::fs::read_to_string("/proc/self/limits").expect("Linux");
+    for name in ["Max cpu time", "Max file size", "Max core file size", "Max address space"] {
+        let line = limits.lines().find(|line| line.starts_with(name)).expect("the limit is listed");
+        assert!(!line.contains("unlimited"), "the compiler has no limit: {line}");
+    }
 }
 
 async fn start(compiler: Compiler) -> Runtime {
