@@ -40,7 +40,7 @@ pub use inputs::{Blobs, Inputs, Loaded, Question, Stop};
 pub use open::{BranchEnd, Cursor, Items, Parked, Progress, Scope, Sections, Step, Waking};
 pub use operate::{base64, unbase64};
 pub use state::{OpenApproval, ROOT, RunState};
-pub use stimulus::{Actor, ChildEnd, Message, NewSignal, Refusal, Stimulus, TimerKey};
+pub use stimulus::{Actor, ChildEnd, Message, NewSignal, Refusal, StepResult, Stimulus, TimerKey};
 
 use decide::Decider;
 

@@ -2,6 +2,7 @@
 
 mod action;
 mod clock;
+mod cluster;
 mod commit;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -18,11 +19,12 @@ pub use action::{
     Resumption, Suspension, Usage,
 };
 pub use clock::Clock;
+pub use cluster::{Beat, Claim, Cluster, HostRow, InboxRow, Pulse, RunLease};
 pub use evaluator::{Bindings, Evaluation, Evaluator};
 pub use journal::{ArtifactRow, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, Record};
 pub use paging::{Cursor, PAGE_LIMIT_MAX};
 pub use plugins::{Compilation, PluginHost, PluginRow, PluginStore};
-pub use queue::{Ready, TaskQueue};
+pub use queue::{Delivery, Horizon, Ready, Receipt, TaskQueue};
 pub use secrets::{Secret, Secrets};
 pub use store::{
     ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, CommitError, DefinitionFilter, DefinitionRow, EventRow,

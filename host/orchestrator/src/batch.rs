@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use caisson_core::engine::{Decision, EVENT_VERSION, Progress, Recorded, RunState, Step, StepNo, TimerKey, chain};
-use caisson_core::ids::ApprovalId;
+use caisson_core::ids::{ApprovalId, RunId};
 use caisson_core::json::{Blob, Json};
-use caisson_core::ports::{ApprovalRow, Commit, EventRow, ItemRow, NewRun, OutboxRow, RunRow, StepRow, TimerRow};
+use caisson_core::ports::{
+    ApprovalRow, Commit, EventRow, ItemRow, NewRun, OutboxRow, Ready, RunLease, RunRow, StepRow, TimerRow,
+};
 use caisson_core::status::RunStatus;
 use caisson_core::time::Timestamp;
 
@@ -34,6 +36,8 @@ pub(crate) struct Batch {
 pub(crate) struct Effects {
     /// Steps that are ready and not claimed.
     pub(crate) ready: Vec<StepNo>,
+    /// The same, as they are published.
+    pub(crate) published: Vec<Ready>,
     /// Steps to run.
     pub(crate) started: Vec<Arc<Step>>,
     /// Claims to stop.
@@ -136,6 +140,8 @@ impl Batch {
         }
         self.effects.timer = timers_set.iter().map(|timer| timer.due_at).min();
         self.effects.messages = !self.outbox.is_empty();
+        let ready = self.effects.ready.iter().filter_map(|number| self.steps.get(number));
+        self.effects.published = ready.map(|step| published(&row.id, step)).collect();
         self.items.retain(|item| !self.items_dropped.contains(&item.step));
         let commit = Commit {
             run: Some(row.clone()),
@@ -152,10 +158,16 @@ impl Batch {
             outbox_done: self.outbox_done,
             snapshot,
             idempotency: None,
+            inbox_done: Vec::new(),
+            lease: RunLease::Keep,
             pins: self.pins,
         };
         (commit, self.effects)
     }
+}
+
+fn published(run: &RunId, step: &StepRow) -> Ready {
+    Ready { run: run.clone(), step: step.number, attempt: step.attempt, entry: step.entry, dispatch: step.dispatch }
 }
 
 /// The row of a run that does not exist yet.

@@ -402,13 +402,8 @@ pub(crate) fn carry_out(service: &Service, loaded: &Loaded, effects: Effects, mu
     for (step, reason) in effects.cleanups {
         executor::clean_up(service, loaded, &step, &reason);
     }
-    if !effects.ready.is_empty() {
-        let ready = effects.ready.into_iter();
-        let run = &row.id;
-        inner.ports.queue.publish(
-            ready.map(|step| caisson_core::ports::Ready { run: run.clone(), step, dispatch: 1 }).collect(),
-            false,
-        );
+    if !effects.published.is_empty() {
+        inner.ports.queue.publish(effects.published, false);
     }
     if let Some(due) = effects.timer {
         inner.timers.set(due);

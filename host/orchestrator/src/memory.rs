@@ -115,7 +115,7 @@ impl Store for MemoryStore {
         let snapshot = state.snapshots.get(run).cloned();
         let after = snapshot.as_ref().map_or(0, |(seq, _)| *seq);
         let events = state.events(run).iter().filter(|event| event.seq > after).cloned().collect();
-        Ok(Some(StoredRun { row, snapshot, events }))
+        Ok(Some(StoredRun { row, snapshot, events, holder: None }))
     }
 
     async fn blobs(&self, ids: &[BlobRef]) -> Result<Vec<Blob>, StoreError> {
@@ -133,6 +133,10 @@ impl Store for MemoryStore {
 
     async fn ready(&self, limit: u32) -> Result<Vec<ReadyRow>, StoreError> {
         Ok(some(self.open()?.ready(), limit))
+    }
+
+    async fn redispatch(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<Vec<ReadyRow>, StoreError> {
+        Ok(self.open_with_room()?.publish_again(before, now, limit))
     }
 
     async fn claimed_by_others(&self, host: &str, limit: u32) -> Result<Vec<(RunId, StepNo, u32)>, StoreError> {

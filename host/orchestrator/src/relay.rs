@@ -8,7 +8,7 @@ use std::time::Duration;
 use caisson_core::engine::{ChildEnd, Message, ParentStep, Stimulus};
 use caisson_core::ids::RunId;
 use caisson_core::json::Payload;
-use caisson_core::ports::{NewRun, OutboxRow, Ready};
+use caisson_core::ports::{Delivery, Horizon, NewRun, OutboxRow, Ready, ReadyRow};
 use caisson_core::status::RunStatus;
 use futures_util::future::join_all;
 use tokio::sync::OwnedSemaphorePermit;
@@ -84,10 +84,10 @@ pub(crate) async fn pump(service: Service) {
     let work = async {
         loop {
             let Ok(permit) = inner.slots.clone().acquire_owned().await else { return };
-            let ready = inner.ports.queue.next().await;
+            let delivery = inner.ports.queue.next().await;
             let service = service.clone();
             inner.tasks.spawn(async move {
-                claim(&service, ready, permit).await;
+                claim(&service, delivery, permit).await;
             });
         }
     };
@@ -98,19 +98,25 @@ pub(crate) async fn pump(service: Service) {
 }
 
 /// Claims a step and runs it. A step that the store could not give now goes back to the queue: its row is still ready, and nobody else looks at it.
-async fn claim(service: &Service, ready: Ready, permit: OwnedSemaphorePermit) {
+async fn claim(service: &Service, delivery: Delivery, permit: OwnedSemaphorePermit) {
+    let ready = &delivery.ready;
     let stimulus = Stimulus::Claim { step: ready.step, host: service.0.options.host.clone() };
     match service.submit_with(&ready.run, stimulus, Some(permit), None).await {
-        Ok(_) => {}
+        // From now on the claim's lease looks after the step.
+        Ok(_) => delivery.done(),
         Err(error) if error.kind == Kind::Unavailable || error.code == "RUN_BUSY" => {
             tracing::warn!(run_id = %ready.run, step = ready.step, error = %error, "step is not claimed yet");
+            let Some(ready) = delivery.again(STORE_PAUSE) else { return };
             tokio::select! {
                 () = tokio::time::sleep(STORE_PAUSE) => service.0.ports.queue.publish(vec![ready], false),
                 () = service.0.stopping.cancelled() => {}
             }
         }
-        // Superseded: claimed, cancelled, or its run is paused.
-        Err(error) => tracing::debug!(run_id = %ready.run, step = ready.step, error = %error, "step is not claimed"),
+        // Superseded: claimed, cancelled, or its run is paused. What becomes ready again is published again.
+        Err(error) => {
+            tracing::debug!(run_id = %ready.run, step = ready.step, error = %error, "step is not claimed");
+            delivery.done();
+        }
     }
 }
 
@@ -119,18 +125,20 @@ pub(crate) async fn refill(service: Service) {
     let inner = &service.0;
     let work = async {
         loop {
+            let queue = &inner.ports.queue;
+            let horizon = queue.horizon().await;
             // Taken first: what is published while the rows are read sets it again.
-            inner.ports.queue.take_overflow();
+            queue.take_overflow();
             // At least one: a full queue must drop something, or it would forget that there is more.
-            let room = u32::try_from(inner.ports.queue.room()).unwrap_or(u32::MAX).max(1);
-            match inner.ports.store.ready(room).await {
+            let room = u32::try_from(queue.room()).unwrap_or(u32::MAX).max(1);
+            let rows = match horizon {
+                Horizon::Process => inner.ports.store.ready(room).await,
+                Horizon::Since(time) => inner.ports.store.redispatch(time, inner.ports.clock.now(), room).await,
+            };
+            match rows {
                 Ok(rows) => {
                     let more = rows.len() >= room as usize;
-                    let ready = rows.into_iter();
-                    inner.ports.queue.publish(
-                        ready.map(|row| Ready { run: row.run, step: row.step, dispatch: row.dispatch }).collect(),
-                        more,
-                    );
+                    queue.publish(rows.into_iter().map(published).collect(), more);
                     inner.ports.queue.wants_refill().await;
                 }
                 Err(error) => {
@@ -144,6 +152,11 @@ pub(crate) async fn refill(service: Service) {
         () = work => {}
         () = inner.stopping.cancelled() => {}
     }
+}
+
+fn published(row: ReadyRow) -> Ready {
+    let ReadyRow { run, step, attempt, entry, dispatch } = row;
+    Ready { run, step, attempt, entry, dispatch }
 }
 
 /// Messages from run to run.

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use async_trait::async_trait;
-use caisson_core::ports::{Ready, TaskQueue};
+use caisson_core::ports::{Delivery, Horizon, Ready, TaskQueue};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -81,11 +81,11 @@ impl TaskQueue for EmbeddedQueue {
         self.arrived.notify_one();
     }
 
-    async fn next(&self) -> Ready {
+    async fn next(&self) -> Delivery {
         loop {
             let arrived = self.arrived.notified();
             if let Some(ready) = self.take() {
-                return ready;
+                return Delivery { ready, receipt: None };
             }
             arrived.await;
         }
@@ -109,6 +109,10 @@ impl TaskQueue for EmbeddedQueue {
     fn room(&self) -> usize {
         STEPS_MAX - self.inner.lock().steps.len()
     }
+
+    async fn horizon(&self) -> Horizon {
+        Horizon::Process
+    }
 }
 
 #[cfg(test)]
@@ -123,7 +127,8 @@ mod tests {
     use super::*;
 
     fn steps(numbers: std::ops::Range<usize>) -> Vec<Ready> {
-        numbers.map(|step| Ready { run: RunId::new("r"), step: step as u64, dispatch: 1 }).collect()
+        let ready = |step| Ready { run: RunId::new("r"), step: step as u64, attempt: 1, entry: 0, dispatch: 65_536 };
+        numbers.map(ready).collect()
     }
 
     /// What a future answers when it is looked at once.
@@ -137,7 +142,7 @@ mod tests {
         queue.publish(steps(0..2), false);
         queue.publish(steps(2..3), false);
         for expected in 0..3 {
-            assert_eq!(queue.next().await.step, expected);
+            assert_eq!(queue.next().await.ready.step, expected);
         }
         assert_eq!(queue.room(), STEPS_MAX);
     }
@@ -148,7 +153,7 @@ mod tests {
         let mut next = pin!(queue.next());
         assert!(look(next.as_mut()).is_pending());
         queue.publish(steps(7..8), false);
-        assert!(matches!(look(next.as_mut()), Poll::Ready(Ready { step: 7, .. })));
+        assert!(matches!(look(next.as_mut()), Poll::Ready(Delivery { ready: Ready { step: 7, .. }, .. })));
     }
 
     #[test]
@@ -170,7 +175,7 @@ mod tests {
         assert!(look(gone.as_mut()).is_pending());
         let stays = tokio::spawn({
             let queue = Arc::clone(&queue);
-            async move { queue.next().await.step }
+            async move { queue.next().await.ready.step }
         });
         tokio::task::yield_now().await;
         queue.publish(steps(5..6), false);
@@ -188,7 +193,7 @@ mod tests {
         assert!(!queue.take_overflow());
         queue.publish(steps(0..1), false);
         assert!(queue.take_overflow(), "a full queue drops the next one too");
-        assert_eq!(queue.next().await.step, 0);
+        assert_eq!(queue.next().await.ready.step, 0);
         assert_eq!(queue.room(), 1);
     }
 
@@ -242,7 +247,7 @@ mod tests {
                 tokio::spawn(async move {
                     let mut sum = 0;
                     for _ in 0..EACH {
-                        sum += queue.next().await.step;
+                        sum += queue.next().await.ready.step;
                     }
                     sum
                 })

@@ -315,7 +315,7 @@ fn step(rows: &mut Rows, run: &RunRow, step: &StepRow) {
         r.count(step.attempt.into()).count(step.max_attempts.into()).count(step.claim.into()).opt(step.host.as_deref());
         r.opt_time(step.ready_at).count(step.dispatch.into()).count(step.input_seq).opt_count(step.result_seq);
         r.opt(step.error.as_ref().map(Json::get)).text(step.usage.get()).opt(step.child.as_ref().map(RunId::as_str));
-        r.int(step.created_at.0).opt_time(step.started_at).opt_time(step.completed_at);
+        r.int(step.created_at.0).opt_time(step.started_at).opt_time(step.completed_at).count(step.entry.into());
     });
 }
 

@@ -87,6 +87,25 @@ pub enum Stimulus {
     },
 }
 
+/// [`Stimulus::Result`] on its way from the host that ran the step to the one that moves the run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepResult {
+    /// The step.
+    pub step: StepNo,
+    /// The attempt it belongs to.
+    pub attempt: u32,
+    /// The claim it was run under.
+    pub claim: u32,
+    /// What came of it.
+    pub entry: Entry,
+}
+
+impl From<StepResult> for Stimulus {
+    fn from(StepResult { step, attempt, claim, entry }: StepResult) -> Self {
+        Self::Result { step, attempt, claim, entry }
+    }
+}
+
 /// A signal on its way in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSignal {

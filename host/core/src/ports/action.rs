@@ -90,7 +90,8 @@ pub struct Resumption {
 }
 
 /// How an entry ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// Finished with a result.
     Done(Json),
@@ -99,9 +100,11 @@ pub enum Outcome {
 }
 
 /// A parked step: no instance, no thread, no memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Suspension {
-    /// Handed back when it wakes.
+    /// Handed back when it wakes. Base64 in JSON.
+    #[serde(with = "base64_text")]
     pub state: Vec<u8>,
     /// Names of signals that wake it.
     pub signals: Vec<String>,
@@ -109,6 +112,22 @@ pub struct Suspension {
     pub wake_after_ms: Option<u64>,
     /// A human's decision wakes it.
     pub approval: Option<ApprovalRequest>,
+}
+
+mod base64_text {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    use crate::engine::{base64, unbase64};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&base64(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        unbase64(&text).ok_or_else(|| D::Error::custom("not base64"))
+    }
 }
 
 /// A request for a human's decision.
@@ -152,7 +171,8 @@ impl Usage {
 }
 
 /// What came of one entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// Its outcome. Traps and passed limits are failures too.
     pub result: Result<Outcome, Failure>,

@@ -4,4 +4,6 @@ use crate::time::Timestamp;
 pub trait Clock: Send + Sync {
     /// Now.
     fn now(&self) -> Timestamp;
+    /// Where the store's clock decides: this is what it said a moment ago. Never turns the clock back.
+    fn follow(&self, _store: Timestamp) {}
 }

@@ -1,6 +1,6 @@
 //! What every store asks of a commit before it writes a byte of it.
 
-use super::{Commit, StoreError};
+use super::{Commit, RunLease, StoreError};
 use crate::time::Timestamp;
 
 impl Commit {
@@ -20,7 +20,8 @@ impl Commit {
                 && self.outbox.is_empty()
                 && self.snapshot.is_none()
                 && self.idempotency.is_none()
-                && self.pins.is_empty();
+                && self.pins.is_empty()
+                && self.lease == RunLease::Keep;
             return if only_messages { Ok(()) } else { fault("it writes things of a run and names none") };
         };
         if run.version <= self.expected {

@@ -68,6 +68,7 @@ pub async fn check_store<T: Whole>(make: impl AsyncFn() -> Arc<T>) {
         }
         work::{
             ready_steps_come_longest_first,
+            what_was_published_long_ago_is_published_again_under_another_number,
             paused_and_ended_runs_have_nothing_ready,
             a_step_that_is_taken_is_no_longer_ready,
             steps_of_other_hosts_are_found,

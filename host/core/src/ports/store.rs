@@ -4,6 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::RunLease;
 use crate::engine::{ApprovalStatus, StepNo};
 use crate::ids::{ApprovalId, Realm, RunId, StepId};
 use crate::json::{Blob, BlobRef, Json, Payload};
@@ -42,6 +43,10 @@ pub struct Commit {
     pub snapshot: Option<Json>,
     /// For a new run started with an `Idempotency-Key`.
     pub idempotency: Option<IdempotencyRow>,
+    /// Ids of inbox rows that this commit has taken in: deleted in the same transaction.
+    pub inbox_done: Vec<Arc<str>>,
+    /// Who moves the run from now on. Stores of one host ignore it.
+    pub lease: RunLease,
     /// For a new run: digests of the installed plugins that it has pinned, built-in ones left out. They are kept while it is open.
     pub pins: Vec<Arc<str>>,
 }
@@ -204,6 +209,8 @@ pub struct StepRow {
     pub status: StepStatus,
     /// The attempt, from 1.
     pub attempt: u32,
+    /// How often this attempt was woken: the entry, from 0.
+    pub entry: u32,
     /// How many there may be.
     pub max_attempts: u32,
     /// How often hosts took it.
@@ -212,7 +219,8 @@ pub struct StepRow {
     pub host: Option<Arc<str>>,
     /// Whether it waits for a host, and since when.
     pub ready_at: Option<Timestamp>,
-    /// How often it was published.
+    /// Tells one publication from another: the claim that is to come, times 65,536, plus how often the step was published again since
+    /// ([`Store::redispatch`]). Raised for every publication of one entry.
     pub dispatch: u32,
     /// The event that holds its input (`step.scheduled`).
     pub input_seq: u64,
@@ -305,7 +313,11 @@ pub struct ReadyRow {
     pub run: RunId,
     /// Its number.
     pub step: StepNo,
-    /// How often it was published.
+    /// The attempt that comes.
+    pub attempt: u32,
+    /// The entry that comes.
+    pub entry: u32,
+    /// [`StepRow::dispatch`].
     pub dispatch: u32,
 }
 
@@ -318,6 +330,8 @@ pub struct StoredRun {
     pub snapshot: Option<(u64, Json)>,
     /// The events after it, in order.
     pub events: Vec<EventRow>,
+    /// The host that moves it, if it is alive. Always `None` on a store of one host.
+    pub holder: Option<Arc<str>>,
 }
 
 /// A workflow.
@@ -510,6 +524,9 @@ pub trait Store: Send + Sync {
 
     /// Steps that wait for a host, longest first, leaving out those whose run is paused.
     async fn ready(&self, limit: u32) -> Result<Vec<ReadyRow>, StoreError>;
+    /// The same steps, those alone that were last published before a time: raises their `dispatch` and notes that they are published
+    /// `now`. No step is given to two hosts under the same `dispatch`.
+    async fn redispatch(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<Vec<ReadyRow>, StoreError>;
     /// Steps claimed by other hosts than this one: `(run, step, claim)`. On an embedded store they are dead.
     async fn claimed_by_others(&self, host: &str, limit: u32) -> Result<Vec<(RunId, StepNo, u32)>, StoreError>;
     /// Timers that are due, earliest first.

@@ -24,6 +24,8 @@ pub(super) struct State {
     pub step_numbers: BTreeMap<(RunId, StepId), StepNo>,
     /// Steps with a `ready_at`, longest first.
     pub waiting: BTreeSet<(Timestamp, RunId, StepNo)>,
+    /// When ready steps were last published, if it was after they became ready.
+    pub published: BTreeMap<(RunId, StepNo), Timestamp>,
     /// Steps with a host.
     pub claimed: BTreeSet<(RunId, StepNo)>,
     pub items: BTreeMap<(RunId, StepNo, u64), ItemRow>,
@@ -74,9 +76,29 @@ impl State {
                 | RunStatus::Cancelled
                 | RunStatus::TimedOut => false,
             };
-            let dispatch = self.steps.get(&(run.clone(), *number))?.dispatch;
-            may_move.then(|| ReadyRow { run: run.clone(), step: *number, dispatch })
+            let row = self.steps.get(&(run.clone(), *number))?;
+            let StepRow { attempt, entry, dispatch, .. } = *row;
+            may_move.then(|| ReadyRow { run: run.clone(), step: *number, attempt, entry, dispatch })
         })
+    }
+
+    /// Raises the numbers of those that were published before a time, and gives them.
+    pub(super) fn publish_again(&mut self, before: Timestamp, now: Timestamp, limit: u32) -> Vec<ReadyRow> {
+        let published = |step: &ReadyRow| {
+            let key = (step.run.clone(), step.step);
+            self.published.get(&key).copied().or_else(|| self.steps.get(&key)?.ready_at)
+        };
+        let old = self.ready().filter(|step| published(step).is_some_and(|at| at < before));
+        let mut steps: Vec<ReadyRow> = old.take(limit as usize).collect();
+        for step in &mut steps {
+            let key = (step.run.clone(), step.step);
+            if let Some(row) = self.steps.get_mut(&key) {
+                row.dispatch += 1;
+                step.dispatch = row.dispatch;
+            }
+            self.published.insert(key, now);
+        }
+        steps
     }
 
     /// All or nothing: everything that can be refused is refused before the first write.
@@ -205,6 +227,7 @@ impl State {
             self.claimed.remove(&key);
         }
         self.step_numbers.insert((run.clone(), step.id.clone()), step.number);
+        self.published.remove(&key);
         self.steps.insert(key, step.clone());
     }
 

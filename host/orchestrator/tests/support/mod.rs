@@ -18,8 +18,8 @@ use caisson_core::error::{Category, Failure};
 use caisson_core::ids::{Realm, RunId};
 use caisson_core::json::Json;
 use caisson_core::ports::{
-    ActionInfo, ActionRunner, ApprovalRequest, Clock, Entry, Evaluation, Evaluator, Invocation, Outcome, PluginRef,
-    Ready, RunRow, Store, Suspension, TaskQueue, Usage,
+    ActionInfo, ActionRunner, ApprovalRequest, Clock, Delivery, Entry, Evaluation, Evaluator, Horizon, Invocation,
+    Outcome, PluginRef, Ready, RunRow, Store, Suspension, TaskQueue, Usage,
 };
 use caisson_core::time::Timestamp;
 use caisson_orchestrator::memory::MemoryStore;
@@ -61,7 +61,10 @@ impl TaskQueue for SmallQueue {
             }
         }
     }
-    async fn next(&self) -> Ready {
+    async fn horizon(&self) -> Horizon {
+        Horizon::Process
+    }
+    async fn next(&self) -> Delivery {
         loop {
             let arrived = self.arrived.notified();
             let taken = {
@@ -73,7 +76,7 @@ impl TaskQueue for SmallQueue {
                 taken
             };
             match taken {
-                Some(ready) => return ready,
+                Some(ready) => return Delivery { ready, receipt: None },
                 None => arrived.await,
             }
         }

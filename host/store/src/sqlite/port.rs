@@ -52,6 +52,10 @@ impl Store for SqliteStore {
         rows::every(&all(&self.readers, query!(READY, limit)).await?, rows::ready)
     }
 
+    async fn redispatch(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<Vec<ReadyRow>, StoreError> {
+        self.publish_again(before, now, limit).await
+    }
+
     async fn claimed_by_others(&self, host: &str, limit: u32) -> Result<Vec<(RunId, StepNo, u32)>, StoreError> {
         let query = query!(CLAIMED_BY_OTHERS, host, limit);
         rows::every(&all(&self.readers, query).await?, rows::claimed)

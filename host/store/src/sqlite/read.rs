@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use caisson_core::ids::{RunId, StepId};
 use caisson_core::ports::{
-    ApprovalFilter, ApprovalRow, Cursor, EventRow, Page, PageRequest, RunFilter, RunRow, StepRow, StoreError, StoredRun,
+    ApprovalFilter, ApprovalRow, Cursor, EventRow, Page, PageRequest, ReadyRow, RunFilter, RunRow, StepRow, StoreError,
+    StoredRun,
 };
+use caisson_core::time::Timestamp;
 use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{AssertSqlSafe, Executor};
 
@@ -52,7 +54,7 @@ impl SqliteStore {
         if last != row.last_seq {
             return Err(StoreError::Corrupt(format!("run {id} ends at event {}, its events at {last}", row.last_seq)));
         }
-        Ok(Some(StoredRun { row, snapshot, events }))
+        Ok(Some(StoredRun { row, snapshot, events, holder: None }))
     }
 
     pub(super) async fn list_runs(
@@ -145,6 +147,24 @@ impl SqliteStore {
             .bind(fetch_size(page));
         let approvals = rows::every(&all(&self.readers, query).await?, rows::approval)?;
         Ok(Page::cut(approvals, page, |row| Cursor::new(row.created_at.0, row.id.as_str())))
+    }
+
+    /// Raises the numbers of steps that are published again.
+    pub(super) async fn publish_again(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ReadyRow>, StoreError> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                let rows = all(connection, query!(REDISPATCH, before.0, now.0, limit)).await?;
+                let mut steps = rows::every(&rows, rows::redispatched)?;
+                steps.sort_by(|(a, since_a), (b, since_b)| (since_a, &a.run, a.step).cmp(&(since_b, &b.run, b.step)));
+                Ok(steps.into_iter().map(|(step, _)| step).collect())
+            })
+        })
+        .await
     }
 
     /// Removes messages whose target needs no commit.

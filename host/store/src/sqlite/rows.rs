@@ -201,6 +201,7 @@ pub(crate) fn step(c: &mut Columns<'_>) -> Result<StepRow, StoreError> {
         created_at: c.time()?,
         started_at: c.opt_time()?,
         completed_at: c.opt_time()?,
+        entry: c.small()?,
     })
 }
 
@@ -236,7 +237,12 @@ pub(crate) fn snapshot(c: &mut Columns<'_>) -> Result<(u64, Json), StoreError> {
 }
 
 pub(crate) fn ready(c: &mut Columns<'_>) -> Result<ReadyRow, StoreError> {
-    Ok(ReadyRow { run: c.run_id()?, step: c.count()?, dispatch: c.small()? })
+    Ok(ReadyRow { run: c.run_id()?, step: c.count()?, attempt: c.small()?, entry: c.small()?, dispatch: c.small()? })
+}
+
+/// With the time since when it waits.
+pub(crate) fn redispatched(c: &mut Columns<'_>) -> Result<(ReadyRow, Timestamp), StoreError> {
+    Ok((ready(c)?, c.time()?))
 }
 
 pub(crate) fn claimed(c: &mut Columns<'_>) -> Result<(RunId, u64, u32), StoreError> {

@@ -21,7 +21,7 @@ macro_rules! event_columns {
 macro_rules! step_columns {
     () => {
         "number, step_id, state, state_type, branch_path, item_index, phase, action, plugin, status, attempt, max_attempts, claim, \
-         host, ready_at, dispatch, input_seq, result_seq, error, usage, child, created_at, started_at, completed_at"
+         host, ready_at, dispatch, input_seq, result_seq, error, usage, child, created_at, started_at, completed_at, entry"
     };
 }
 /// An approval's columns, in the order of `rows::approval`.
@@ -142,9 +142,16 @@ statements! {
     STEP (2) = concat!("SELECT ", step_columns!(), " FROM steps WHERE run_id = $1 AND step_id = $2");
 
     /// The index on what is ready gives the order; the run says whether it may move.
-    READY (1) = "SELECT s.run_id, s.number, s.dispatch FROM steps AS s INDEXED BY steps_ready CROSS JOIN runs AS r ON r.id = s.run_id \
+    READY (1) = "SELECT s.run_id, s.number, s.attempt, s.entry, s.dispatch FROM steps AS s INDEXED BY steps_ready CROSS JOIN runs AS r ON r.id = s.run_id \
         WHERE s.ready_at IS NOT NULL AND r.status NOT IN ('PAUSED', 'COMPLETED', 'FAILED', 'CANCELLED', 'TIMED_OUT') \
         ORDER BY s.ready_at, s.run_id, s.number LIMIT $1";
+    /// $1 published before, $2 now, $3 limit. The last column is for sorting: what is returned has no order.
+    REDISPATCH (3) = "UPDATE steps SET dispatch = dispatch + 1, dispatched_at = $2 WHERE (run_id, number) IN ( \
+        SELECT s.run_id, s.number FROM steps AS s INDEXED BY steps_ready CROSS JOIN runs AS r ON r.id = s.run_id \
+        WHERE s.ready_at IS NOT NULL AND s.dispatched_at < $1 \
+        AND r.status NOT IN ('PAUSED', 'COMPLETED', 'FAILED', 'CANCELLED', 'TIMED_OUT') \
+        ORDER BY s.ready_at, s.run_id, s.number LIMIT $3) \
+        RETURNING run_id, number, attempt, entry, dispatch, ready_at";
     CLAIMED_BY_OTHERS (2) = "SELECT run_id, number, claim FROM steps INDEXED BY steps_claimed \
         WHERE host IS NOT NULL AND host <> $1 ORDER BY run_id, number LIMIT $2";
     DUE_TIMERS (2) = "SELECT run_id, key, due_at FROM timers WHERE due_at <= $1 ORDER BY due_at, run_id, key LIMIT $2";

@@ -101,6 +101,7 @@ pub fn step(number: u64) -> StepRow {
         plugin: Some(json("{\"id\":\"core\",\"version\":\"1.0.0\",\"digest\":\"ab\"}")),
         status: StepStatus::Pending,
         attempt: 1,
+        entry: 0,
         max_attempts: 3,
         claim: 0,
         host: None,

