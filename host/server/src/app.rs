@@ -1,4 +1,6 @@
-//! The one file that wires adapters to ports: what a host is made of, the order in which it starts, and the order in which it stops.
+//! The one place that wires adapters to ports: what a host is made of, the order in which it starts, and the order in which it stops.
+
+mod stores;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +15,6 @@ use caisson_orchestrator::{FILES_ACTOR, Live, Options, Plugins, Ports, SaveDefin
 use caisson_queue::EmbeddedQueue;
 use caisson_runtime::model::{AgentSpec, Models};
 use caisson_runtime::{Compiler, Runtime, RuntimeConfig, StarlarkEvaluator};
-use caisson_store::{SqliteOptions, SqliteStore};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -29,15 +30,13 @@ use crate::folder::{self, Folder};
 use crate::keys::{self, First};
 use crate::logkeeper::LogKeeper;
 use crate::{secrets, serve};
+use stores::Stores;
 
 /// Steps may take so long to end after the host was told to stop; what still runs then is attempted again at the next start.
 const STEPS_DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Uses of keys are stored so often: they are kept to the minute.
 const KEY_USES_FLUSH: Duration = Duration::from_mins(1);
-
-/// Where the seed of guests' random numbers is kept, in the data directory.
-const SEED_FILE: &str = "random.key";
 
 /// What the files begin with in which is kept what was seen in folders of plugins.
 const SEEN_FILE: &str = "plugins-seen";
@@ -48,7 +47,7 @@ pub const COMPILE_COMMAND: &str = "compile-component";
 /// How a host is set up.
 #[derive(Debug)]
 pub struct Config {
-    /// Where everything is stored.
+    /// Where everything is stored that is not in another database.
     pub data_dir: PathBuf,
     /// Where compiled code is kept; see [`default_cache_dir`] when absent.
     pub cache_dir: Option<PathBuf>,
@@ -73,10 +72,10 @@ pub const SLOTS_DEFAULT: usize = 128;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store does not open.
-    #[error("open the store in {dir}: {source}")]
+    #[error("open the store at {at}: {source}")]
     Store {
         /// Where.
-        dir: String,
+        at: String,
         /// Why.
         source: StoreError,
     },
@@ -121,11 +120,10 @@ impl Host {
     /// Opens the store, loads plugins and agents, starts the service, looks at the folders of plugins, and registers the workflows, in this order:
     /// runs that were under way go on as soon as the service starts, and need their plugins; new workflows need new plugins.
     pub async fn start(config: Config, stop: CancellationToken) -> Result<Self, Error> {
-        let failed = |source| Error::Store { dir: config.data_dir.display().to_string(), source };
-        let options = SqliteOptions { size_max: config.store_bytes_max, ..SqliteOptions::default() };
-        let sqlite = Arc::new(SqliteStore::open(&config.data_dir, options).await.map_err(failed)?);
-        let store: Arc<dyn Store> = sqlite.clone();
+        let failed = |source| Error::Store { at: stores::place(&config), source };
         let files = make_dirs(&config)?;
+        let stores = Stores::open(&config).await?;
+        let store = stores.runs.clone();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::anchored(store.latest_time().await.map_err(failed)?));
         let first_key = keys::first(&*store, config.admin_key_file.as_deref(), clock.now()).await?;
         let live = Live::default();
@@ -135,21 +133,21 @@ impl Host {
         set_up_models(&models, &config.environments, &mut problems);
         let (secrets, found) = secrets::Sources::open(config.secrets.clone(), std::env::vars());
         problems.extend(found);
-        let journal: Arc<dyn Journal> = Arc::new(Announcing::new(sqlite.clone(), live.clone()));
+        let journal: Arc<dyn Journal> = Arc::new(Announcing::new(stores.journal.clone(), live.clone()));
         let runtime = start_runtime(RuntimeConfig {
             cache_dir: Some(config.cache_dir.clone().unwrap_or_else(|| default_cache_dir(&config.data_dir))),
             compiler: compiler(),
-            components: Some(sqlite.clone()),
+            components: Some(stores.plugins.clone()),
             journal: journal.clone(),
             secrets: Arc::new(secrets),
             artifacts_dir: Some(files.artifacts.clone()),
-            random_key: keys::random_seed(&config.data_dir.join(SEED_FILE))?,
+            random_key: stores.random_key(&config.data_dir).await?,
             models: models.clone(),
             log_sink: logs.clone(),
             ..RuntimeConfig::default()
         })
         .await?;
-        let plugins = Plugins::start(sqlite, runtime.clone(), clock.clone()).await?;
+        let plugins = Plugins::start(stores.plugins.clone(), runtime.clone(), clock.clone()).await?;
         let ports = Ports {
             store: store.clone(),
             queue: Arc::new(EmbeddedQueue::new()),

@@ -111,8 +111,7 @@ pub fn random_seed(path: &Path) -> Result<[u8; 32], Error> {
     match fs::read(path) {
         Ok(bytes) => bytes.try_into().map_err(|_| failed(io::Error::other("it does not hold 32 bytes; remove it"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut seed = [0_u8; 32];
-            getrandom::fill(&mut seed).map_err(Error::Random)?;
+            let seed = random_bytes()?;
             // Written aside: a host that dies here leaves no half of it.
             let aside = path.with_extension("new");
             let mut file = fs::OpenOptions::new()
@@ -157,10 +156,15 @@ fn is_key(text: &str) -> bool {
     })
 }
 
-fn random_key() -> Result<String, Error> {
+/// 32 bytes that nobody can guess.
+pub fn random_bytes() -> Result<[u8; 32], Error> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(Error::Random)?;
-    Ok(format!("{PREFIX}{}", base64url(&bytes)))
+    Ok(bytes)
+}
+
+fn random_key() -> Result<String, Error> {
+    Ok(format!("{PREFIX}{}", base64url(&random_bytes()?)))
 }
 
 fn base64url(bytes: &[u8]) -> String {
