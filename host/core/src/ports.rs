@@ -7,6 +7,7 @@ mod commit;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod evaluator;
+mod events;
 mod journal;
 mod paging;
 mod plugins;
@@ -21,6 +22,7 @@ pub use action::{
 pub use clock::Clock;
 pub use cluster::{Beat, Claim, Cluster, HostRow, InboxRow, Pulse, RunLease};
 pub use evaluator::{Bindings, Evaluation, Evaluator};
+pub use events::{CommittedElsewhere, EventSink};
 pub use journal::{ArtifactRow, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, Record};
 pub use paging::{Cursor, PAGE_LIMIT_MAX};
 pub use plugins::{Compilation, PluginHost, PluginRow, PluginStore};

@@ -167,7 +167,14 @@ impl Batch {
 }
 
 fn published(run: &RunId, step: &StepRow) -> Ready {
-    Ready { run: run.clone(), step: step.number, attempt: step.attempt, entry: step.entry, dispatch: step.dispatch }
+    Ready {
+        run: run.clone(),
+        step: step.number,
+        attempt: step.attempt,
+        entry: step.entry,
+        dispatch: step.dispatch,
+        traceparent: None,
+    }
 }
 
 /// The row of a run that does not exist yet.

@@ -156,7 +156,7 @@ pub(crate) async fn refill(service: Service) {
 
 fn published(row: ReadyRow) -> Ready {
     let ReadyRow { run, step, attempt, entry, dispatch } = row;
-    Ready { run, step, attempt, entry, dispatch }
+    Ready { run, step, attempt, entry, dispatch, traceparent: None }
 }
 
 /// Messages from run to run.

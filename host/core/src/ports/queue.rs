@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +20,8 @@ pub struct Ready {
     pub entry: u32,
     /// Tells this publication from every other of the same entry; see [`crate::ports::StepRow::dispatch`].
     pub dispatch: u32,
+    /// The trace that it belongs to, as W3C Trace Context writes it: a claim on another host goes on with it.
+    pub traceparent: Option<Arc<str>>,
 }
 
 impl Ready {

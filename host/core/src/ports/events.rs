@@ -1,0 +1,34 @@
+//! Who hears of events after they are stored: listeners outside, and the other hosts.
+//!
+//! Deliberately absent: a promise. Whoever must not miss an event reads the history, where events have numbers without gaps.
+
+use super::{EventRow, RunRow};
+use crate::ids::{Realm, RunId};
+use crate::status::RunStatus;
+
+/// Is told what was stored.
+pub trait EventSink: Send + Sync {
+    /// A commit is durable: the run as it is now, and the events that came with it, in order. Never waits; what does not fit is dropped
+    /// and counted.
+    fn committed(&self, run: &RunRow, events: &[EventRow]);
+}
+
+/// News that another host moved a run. May be lost and may come late.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedElsewhere {
+    /// Whose run.
+    pub realm: Realm,
+    /// The run.
+    pub run: RunId,
+    /// The number of its last event.
+    pub last_seq: u64,
+    /// Where it stands.
+    pub status: RunStatus,
+}
+
+impl CommittedElsewhere {
+    /// Whether the run has ended.
+    pub fn ended(&self) -> bool {
+        self.status.is_terminal()
+    }
+}
