@@ -1,7 +1,6 @@
-//! How ready steps reach an executor: the `TaskQueue` port of caisson-core, embedded in the process.
+//! The queue of a host that works alone, in memory.
 //!
 //! Invariants:
-//! - The queue holds hints, the store holds the truth: losing everything here loses nothing.
 //! - It never holds more than [`STEPS_MAX`]. What does not fit is dropped and remembered as one bit, which the relay turns into a read
 //!   of the READY rows once there is room.
 //! - No wake-up is lost: whoever waits registers first and looks second, and a wake-up whose waiter went away goes to the next one.
@@ -127,7 +126,14 @@ mod tests {
     use super::*;
 
     fn steps(numbers: std::ops::Range<usize>) -> Vec<Ready> {
-        let ready = |step| Ready { run: RunId::new("r"), step: step as u64, attempt: 1, entry: 0, dispatch: 65_536 };
+        let ready = |step| Ready {
+            run: RunId::new("r"),
+            step: step as u64,
+            attempt: 1,
+            entry: 0,
+            dispatch: 65_536,
+            traceparent: None,
+        };
         numbers.map(ready).collect()
     }
 
