@@ -20,6 +20,7 @@ mod open;
 mod operate;
 mod outside;
 mod project;
+mod slot;
 mod state;
 mod stimulus;
 
@@ -39,6 +40,7 @@ pub use event::{
 pub use inputs::{Blobs, Inputs, Loaded, Question, Stop};
 pub use open::{BranchEnd, Cursor, Items, Parked, Progress, Scope, Sections, Step, Waking};
 pub use operate::{base64, unbase64};
+pub use slot::{NoKey, Slot};
 pub use state::{OpenApproval, ROOT, RunState};
 pub use stimulus::{Actor, ChildEnd, Message, NewSignal, Refusal, StepResult, Stimulus, TimerKey};
 
@@ -68,6 +70,8 @@ pub struct Creation {
     pub plugins: Vec<PinnedAction>,
     /// The step that calls it.
     pub parent: Option<ParentStep>,
+    /// What it counts under, where only so many may run at once. One that waits does nothing until it is admitted.
+    pub slot: Option<Slot>,
 }
 
 /// Creates a run and moves it as far as it goes.
@@ -78,7 +82,9 @@ pub fn create(
     inputs: &Inputs,
 ) -> Result<(RunState, Decision), Stop> {
     let now = inputs.now;
-    let deadline = def.timeout_ms.map(|ms| now.plus_ms(ms));
+    let waits = creation.slot.as_ref().is_some_and(|slot| slot.queued);
+    // The time of a run that waits is counted from its admission.
+    let deadline = def.timeout_ms.filter(|_| !waits).map(|ms| now.plus_ms(ms));
     let (input, blob) = crate::json::Payload::new(creation.input);
     let created = Event::RunCreated {
         realm: creation.realm,
@@ -89,6 +95,7 @@ pub fn create(
         plugins: creation.plugins,
         parent: creation.parent,
         deadline,
+        slot: creation.slot,
     };
     let Some(state) = RunState::created(creation.id, now, &created) else {
         unreachable!("the event was made three lines above")
@@ -103,14 +110,9 @@ pub fn create(
     if let Some(due) = deadline {
         decider.out.timers.insert(TimerKey::Run, Some(due));
     }
-    decider.emit(Event::RunStatusChanged {
-        from: RunStatus::Pending,
-        status: RunStatus::Running,
-        output: None,
-        error: None,
-        reason: None,
-    });
-    decider.queue.push_back(ROOT);
+    if !waits {
+        decider.set_out();
+    }
     decider.drive()?;
     decider.settle();
     Ok(decider.done())
@@ -143,6 +145,7 @@ pub fn transition(
         }
         Stimulus::ChildEnded { step, child, end } => decider.child_ended(step, &child, end)?,
         Stimulus::Continue => decider.wake_all(),
+        Stimulus::Admit => decider.admit()?,
         Stimulus::Pause { actor } => {
             decider.actor = Some(actor);
             decider.pause()?;

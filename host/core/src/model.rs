@@ -34,14 +34,52 @@ pub struct Definition {
     pub output_validator: Option<Arc<Validator>>,
     /// Phases in the order of the board's columns; empty when the author named none.
     pub phases: Vec<Arc<str>>,
-    /// The run's time limit.
+    /// The run's time limit, from when it begins: waiting for room is not counted.
     pub timeout_ms: Option<u64>,
+    /// How many runs may run at once; any number when absent.
+    pub concurrency: Option<Concurrency>,
+    /// How long its runs are kept. The version in force decides, for the runs of all versions.
+    pub retention: Retention,
     /// The states at the top.
     pub root: BlockId,
     /// All blocks.
     pub blocks: Vec<Block>,
     /// All states.
     pub states: Vec<State>,
+}
+
+/// How many runs of a workflow may run at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Concurrency {
+    /// So many of one key.
+    pub limit: u32,
+    /// Paths into the input: runs that differ in it do not count together. All runs count together when absent.
+    pub key: Option<Template>,
+    /// What becomes of one more.
+    pub overflow: Overflow,
+}
+
+/// What becomes of a run for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// It waits its turn.
+    Queue {
+        /// So many may wait; the next one is refused.
+        queued_max: u32,
+    },
+    /// It begins, and the one that was made first is cancelled.
+    CancelOldest,
+    /// It is not made.
+    Refuse,
+}
+
+/// How long after its end what is left of a run. For ever, where absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Its data: after that its events, steps and hashes are left. Never longer than `runs_ms`.
+    pub payloads_ms: Option<u64>,
+    /// All of it.
+    pub runs_ms: Option<u64>,
 }
 
 /// An index into [`Definition::blocks`].

@@ -1,6 +1,7 @@
 //! What the engine needs of the world, as traits. Adapters fill them; nothing here does anything.
 
 mod action;
+mod admission;
 mod clock;
 mod cluster;
 mod commit;
@@ -19,6 +20,7 @@ pub use action::{
     ActionInfo, ActionRunner, ApprovalRequest, Entry, Invocation, LogLevel, LogLine, LogSink, Outcome, PluginRef,
     Resumption, Suspension, Usage,
 };
+pub use admission::{Admission, Held, Place, SlotKey};
 pub use clock::Clock;
 pub use cluster::{Beat, Claim, Cluster, HostRow, InboxRow, Pulse, RunLease};
 pub use evaluator::{Bindings, Evaluation, Evaluator};

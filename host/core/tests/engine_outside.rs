@@ -259,3 +259,54 @@ fn a_woken_step_that_loses_its_host_is_handed_the_same_wake_again() {
         .collect();
     assert_eq!(started, [(0, 1), (1, 2), (1, 3)]);
 }
+
+/// A world of runs that count together; the first begins, the second waits.
+fn two_of(top: &str) -> (World, RunId, RunId) {
+    let source = format!(
+        "id: w\n{top}\nstates:\n- {{name: a, type: operation, action: t.ok, input: {{k: '{{{{ k }}}}'}}, end: true}}"
+    );
+    let mut world = World::new([read(&source)]);
+    let first = world.start("w", json!({"k": 1}));
+    world.now = world.now.plus_ms(1000);
+    let second = RunId::new("run-2");
+    world.begin(second.clone(), "w", &caisson_core::json::Json::of(&json!({"k": 1})), None);
+    (world, first, second)
+}
+
+#[test]
+fn a_run_that_waits_for_room_does_nothing_until_it_is_admitted_and_then_its_time_runs() {
+    let (mut world, first, second) = two_of("concurrency: 1\ntimeoutSeconds: 60");
+    assert_eq!((status(&world, &first), status(&world, &second)), (RunStatus::Running, RunStatus::Pending));
+    world.signal(&second, "1", "go", json!({})).expect("kept");
+    assert_eq!(status(&world, &second), RunStatus::Pending);
+    assert!(world.runs[&second].timers.is_empty(), "the time of a run that waits does not run");
+    work(&mut world, &first);
+    world.now = world.now.plus_ms(3_600_000);
+    world.submit(&second, Stimulus::Admit).expect("begins");
+    assert_eq!(status(&world, &second), RunStatus::Running);
+    assert_eq!(world.runs[&second].timers[&TimerKey::Run], world.now.plus_ms(60_000));
+    assert_eq!(world.submit(&second, Stimulus::Admit), Err(Refusal::NotQueued(RunStatus::Running)));
+    world.now = world.now.plus_ms(60_000);
+    world.submit(&second, Stimulus::Timer { key: TimerKey::Run }).expect("is due");
+    let error = world.runs[&second].state.error.clone().expect("timed out");
+    assert!(error.failure.message.contains("timeoutSeconds: 60"), "{error:?}");
+}
+
+#[test]
+fn a_run_that_waits_for_room_can_be_cancelled_and_paused() {
+    let (mut world, first, second) = two_of("concurrency: {limit: 1, key: '{{ k }}'}");
+    world.submit(&second, Stimulus::Pause { actor: "ann".into() }).expect("pauses");
+    world.submit(&second, Stimulus::Resume { actor: "ann".into() }).expect("resumes");
+    assert_eq!(status(&world, &second), RunStatus::Pending, "resuming gives no room");
+    world.submit(&second, Stimulus::Pause { actor: "ann".into() }).expect("pauses");
+    work(&mut world, &first);
+    world.submit(&second, Stimulus::Admit).expect("takes the room");
+    assert_eq!(status(&world, &second), RunStatus::Paused);
+    world.submit(&second, Stimulus::Resume { actor: "ann".into() }).expect("resumes");
+    work(&mut world, &second);
+    assert_eq!(status(&world, &second), RunStatus::Completed);
+
+    let (mut world, _, second) = two_of("concurrency: 1");
+    world.submit(&second, Stimulus::Cancel { actor: "ann".into(), reason: None }).expect("cancels");
+    assert_eq!(status(&world, &second), RunStatus::Cancelled);
+}

@@ -87,7 +87,7 @@ impl Maker {
 /// What does not depend on the order: not the ids of steps and children, not times.
 fn end_of(def: &str, seed: u64, trouble: bool) -> (Value, BTreeSet<String>) {
     let child = read(
-        r#"{"id": "child", "states": [{"name": "c", "type": "operation", "action": "t.ok", "input": {"y": "{{ x }}"}, "end": true}]}"#,
+        r#"{"id": "child", "concurrency": 1, "timeoutSeconds": 3600, "states": [{"name": "c", "type": "operation", "action": "t.ok", "input": {"y": "{{ x }}"}, "end": true}]}"#,
     );
     let mut world = World::new([read(def), child]);
     // Being given up after five lost claims would depend on the order.

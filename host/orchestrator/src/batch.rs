@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use caisson_core::engine::{Decision, EVENT_VERSION, Progress, Recorded, RunState, Step, StepNo, TimerKey, chain};
+use caisson_core::engine::{
+    Decision, EVENT_VERSION, Event, Progress, Recorded, RunState, Step, StepNo, TimerKey, chain,
+};
 use caisson_core::ids::{ApprovalId, RunId};
 use caisson_core::json::{Blob, Json};
 use caisson_core::ports::{
-    ApprovalRow, Commit, EventRow, ItemRow, NewRun, OutboxRow, Ready, RunLease, RunRow, StepRow, TimerRow,
+    Admission, ApprovalRow, Commit, EventRow, ItemRow, NewRun, OutboxRow, Place, Ready, RunLease, RunRow, StepRow,
+    TimerRow,
 };
 use caisson_core::status::RunStatus;
 use caisson_core::time::Timestamp;
@@ -28,6 +31,9 @@ pub(crate) struct Batch {
     outbox: Vec<OutboxRow>,
     outbox_done: Vec<Arc<str>>,
     pins: Vec<Arc<str>>,
+    admission: Option<Admission>,
+    /// Whether the run begins that waited for room.
+    admits: bool,
     pub(crate) effects: Effects,
 }
 
@@ -56,6 +62,8 @@ impl Batch {
     }
 
     pub(crate) fn add(&mut self, decision: Decision) {
+        let admitted = decision.events.iter().any(|recorded| matches!(recorded.event, Event::RunAdmitted { .. }));
+        self.admits |= admitted;
         self.events.extend(decision.events);
         self.blobs.extend(decision.blobs);
         self.steps.extend(decision.steps);
@@ -81,6 +89,11 @@ impl Batch {
     /// Installed plugins that a new run has pinned.
     pub(crate) fn pinned(&mut self, digests: Vec<Arc<str>>) {
         self.pins = digests;
+    }
+
+    /// The place that a new run asks for among those that it counts with.
+    pub(crate) fn asks(&mut self, admission: Option<Admission>) {
+        self.admission = admission;
     }
 
     /// A message of another run that this batch takes in.
@@ -126,6 +139,12 @@ impl Batch {
             prev = hash;
         }
         update_row(row, state);
+        if self.admits
+            && let Some(slot) = &state.slot
+        {
+            let (key, limit) = (slot.key.clone(), slot.limit);
+            self.admission = Some(Admission { key, limit, place: Place::Admit });
+        }
         row.version = expected + 1;
         row.last_seq = seq;
         row.last_hash = prev;
@@ -161,6 +180,7 @@ impl Batch {
             inbox_done: Vec::new(),
             lease: RunLease::Keep,
             pins: self.pins,
+            admission: self.admission,
         };
         (commit, self.effects)
     }

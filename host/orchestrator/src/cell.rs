@@ -8,10 +8,11 @@ use caisson_core::engine::{self, Blobs, Inputs, Question, RunState, Stimulus, St
 use caisson_core::ids::RunId;
 use caisson_core::json::Json;
 use caisson_core::model::Definition;
-use caisson_core::ports::{Commit, CommitError, EventRow, IdempotencyRow, ItemRow, RunRow, StoredRun};
+use caisson_core::ports::{Commit, CommitError, EventRow, IdempotencyRow, ItemRow, RunRow, SlotKey, StoredRun};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::admission::{CONCURRENCY_LIMIT, QUEUE_FULL};
 use crate::batch::{Batch, Effects};
 use crate::error::{Error, Kind};
 use crate::executor;
@@ -179,7 +180,11 @@ async fn drain(service: Service, run: RunId, cell: Arc<Cell>) {
             inbox.waiting.drain(..count).collect::<Vec<_>>()
         };
         let mut tries = 0;
-        while let Err(CommitError::Conflict) = fold(&service, &run, &mut loaded, &mut envelopes).await {
+        while let Err(again) = fold(&service, &run, &mut loaded, &mut envelopes).await {
+            if matches!(again, CommitError::NoRoom) {
+                // Only who asked for room had to go: the others are decided on as they are.
+                continue;
+            }
             *loaded = None;
             tries += 1;
             if tries >= CONFLICTS_MAX {
@@ -248,6 +253,12 @@ async fn fold(
             // Permits go back; the next try takes new ones.
             Err(CommitError::Conflict)
         }
+        Err(CommitError::NoRoom) => {
+            for envelope in envelopes.extract_if(.., |envelope| matches!(envelope.stimulus, Stimulus::Admit)) {
+                answer(envelope.reply, Err(commit_error(CommitError::NoRoom)));
+            }
+            if envelopes.is_empty() { Ok(()) } else { Err(CommitError::NoRoom) }
+        }
         Err(other) => {
             let error = commit_error(other);
             envelopes.drain(..).for_each(|envelope| answer(envelope.reply, Err(error.clone())));
@@ -268,6 +279,8 @@ pub(crate) fn commit_error(error: CommitError) -> Error {
         CommitError::Conflict => Error::new(Kind::Conflict, "RUN_BUSY", "the run was moved by another host: try again"),
         CommitError::Exists(run) => Error::new(Kind::Conflict, "RUN_EXISTS", format!("run {run} exists already")),
         CommitError::KeyReused => crate::service::key_reused(),
+        CommitError::NoRoom => Error::new(Kind::TooMany, CONCURRENCY_LIMIT, error.to_string()),
+        CommitError::QueueFull => Error::new(Kind::TooMany, QUEUE_FULL, error.to_string()),
         CommitError::Store(error) => error.into(),
     }
 }
@@ -410,6 +423,11 @@ pub(crate) fn carry_out(service: &Service, loaded: &Loaded, effects: Effects, mu
     }
     if effects.messages {
         inner.messages.notify_one();
+    }
+    if row.status.is_terminal()
+        && let Some(slot) = &loaded.state.slot
+    {
+        inner.freed.look(SlotKey::of(row, &slot.key));
     }
 }
 

@@ -80,6 +80,7 @@ impl From<Refusal> for Error {
             Refusal::Ended(_) => (Kind::Conflict, "RUN_ENDED"),
             Refusal::AlreadyPaused => (Kind::Conflict, "RUN_ALREADY_PAUSED"),
             Refusal::NotPaused(_) => (Kind::Conflict, "RUN_NOT_PAUSED"),
+            Refusal::NotQueued(_) => (Kind::Conflict, "RUN_NOT_QUEUED"),
             Refusal::NoSuchStep(_) => (Kind::NotFound, "STEP_NOT_FOUND"),
             Refusal::NotReady(_) => (Kind::Conflict, "STEP_NOT_READY"),
             Refusal::StaleClaim { .. } => (Kind::Conflict, "STALE_CLAIM"),

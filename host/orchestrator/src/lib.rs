@@ -1,5 +1,6 @@
 //! What moves runs: service, relay, executor and scheduler. Knows the ports of core and nothing behind them.
 
+mod admission;
 mod batch;
 mod cell;
 mod error;
@@ -13,6 +14,7 @@ mod scheduler;
 mod service;
 mod start;
 
+pub use admission::Load;
 pub use error::{Error, Kind};
 pub use live::{Live, News, Watch};
 pub use plugins::{Consent, FILES_ACTOR, Install, Plugin, Plugins};

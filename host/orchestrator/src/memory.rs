@@ -21,7 +21,7 @@ use caisson_core::json::{Blob, BlobRef};
 use caisson_core::ports::{
     ApiKeyRow, ApprovalFilter, ApprovalRow, Clock, Commit, CommitError, Cursor, DefinitionFilter, DefinitionRow,
     EventRow, HostLogLine, ItemRow, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunFilter, RunRow, RunStats,
-    StepRow, Store, StoreError, StoredRun, TimerRow, VersionRow,
+    SlotKey, StepRow, Store, StoreError, StoredRun, TimerRow, VersionRow,
 };
 use caisson_core::time::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
@@ -163,6 +163,18 @@ impl Store for MemoryStore {
     async fn outbox_delete(&self, ids: &[Arc<str>]) -> Result<(), StoreError> {
         self.open()?.outbox.retain(|message| !ids.contains(&message.id));
         Ok(())
+    }
+
+    async fn admissible(&self, of: Option<&SlotKey>, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        Ok(some(self.open()?.admissible(of).into_iter(), limit))
+    }
+
+    async fn admitted(&self, of: &SlotKey, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        Ok(some(self.open()?.admitted(of).into_iter(), limit))
+    }
+
+    async fn backlog(&self, limit: u64) -> Result<u64, StoreError> {
+        Ok(limit.min(self.open()?.waiting.len() as u64))
     }
 
     async fn latest_time(&self) -> Result<Option<Timestamp>, StoreError> {

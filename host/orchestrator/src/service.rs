@@ -27,11 +27,12 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Load;
 use crate::cell::Cell;
 use crate::error::{Error, Kind};
 use crate::live::Live;
 use crate::requests::{Decide, SaveDefinition, SendSignal, StartRun};
-use crate::{relay, scheduler};
+use crate::{admission, relay, scheduler};
 
 /// Definitions kept parsed: enough for every workflow in use on a host, small beside the runs.
 const DEFINITIONS_MAX: usize = 1000;
@@ -60,6 +61,8 @@ pub struct Options {
     pub slots: usize,
     /// Limits of every run.
     pub limits: Limits,
+    /// How much work may wait.
+    pub load: Load,
 }
 
 /// Moves runs. Cheap to clone.
@@ -79,6 +82,8 @@ pub(crate) struct Inner {
     pub(crate) queue_room: usize,
     pub(crate) messages: Notify,
     pub(crate) timers: scheduler::Alarm,
+    pub(crate) freed: admission::Freed,
+    pub(crate) backlog: admission::Backlog,
     pub(crate) tasks: TaskTracker,
     /// Stops taking work.
     pub(crate) stopping: CancellationToken,
@@ -101,6 +106,8 @@ impl Service {
             running: Mutex::default(),
             messages: Notify::new(),
             timers: scheduler::Alarm::default(),
+            freed: admission::Freed::default(),
+            backlog: admission::Backlog::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             killed: CancellationToken::new(),
@@ -112,6 +119,7 @@ impl Service {
         tasks.spawn(relay::refill(service.clone()));
         tasks.spawn(relay::deliver(service.clone()));
         tasks.spawn(scheduler::run(service.clone()));
+        tasks.spawn(admission::run(service.clone()));
         service.0.ready.store(true, Ordering::Release);
         Ok(service)
     }
@@ -155,6 +163,7 @@ impl Service {
                 Err(key_reused())
             };
         }
+        admission::backlog(self).await?;
         crate::start::run(self, start).await
     }
 

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use caisson_core::engine::{self, Creation, Inputs, ParentStep, PinnedAction, Stop};
+use caisson_core::engine::{self, Creation, Inputs, ParentStep, PinnedAction, Slot, Stop};
 use caisson_core::ids::{Realm, RunId};
 use caisson_core::json::Json;
 use caisson_core::model::{Definition, StateKind};
-use caisson_core::ports::{CommitError, NewRun, RunRow, VersionRow};
+use caisson_core::ports::{Admission, CommitError, NewRun, RunRow, VersionRow};
 
+use crate::admission;
 use crate::batch::{Batch, new_row};
-use crate::cell::{self, Loaded, commit_error};
+use crate::cell::{self, Loaded};
 use crate::error::{Error, Kind};
 use crate::requests::StartRun;
 use crate::service::Service;
@@ -67,45 +68,86 @@ impl From<Error> for Begun {
     }
 }
 
+/// Why no run was made.
+pub(crate) enum Made {
+    /// Nothing more can be tried.
+    Begun(Begun),
+    /// The store refused it: there may be another way.
+    Not(CommitError),
+}
+
+impl From<Error> for Made {
+    fn from(error: Error) -> Self {
+        Self::Begun(Begun::Not(error))
+    }
+}
+
+/// What a run is made of, beside what was asked for.
+pub(crate) struct Prepared {
+    version: VersionRow,
+    pub(crate) def: Arc<Definition>,
+    plugins: Vec<PinnedAction>,
+    pinned: Vec<Arc<str>>,
+}
+
 pub(crate) async fn begin_run(service: &Service, begin: Begin) -> Result<RunRow, Begun> {
     let (version, def) = find(service, &begin).await?;
     check_input(service, &def, &begin.input)?;
+    let slot = admission::slot(&def, &begin.input)?;
     let (plugins, pinned) = pins(service, &begin.realm, &def);
+    let prepared = Prepared { version, def, plugins, pinned };
+    match (&prepared.def.concurrency, slot) {
+        (Some(concurrency), Some(slot)) => admission::begin(service, &begin, &prepared, concurrency, &slot).await,
+        (None, _) | (_, None) => make(service, &begin, &prepared, None).await.map_err(Made::begun),
+    }
+}
+
+/// Makes the run and moves it as far as it goes; nowhere, if it waits.
+pub(crate) async fn make(
+    service: &Service,
+    begin: &Begin,
+    prepared: &Prepared,
+    place: Option<(Slot, Admission)>,
+) -> Result<RunRow, Made> {
+    let Prepared { version, def, plugins, pinned } = prepared;
+    let (slot, admission) = place.unzip();
     let creation = Creation {
         id: begin.id.clone(),
         realm: begin.realm.clone(),
         version: version.label.clone(),
         digest: version.digest.clone(),
-        input: begin.input,
+        input: begin.input.clone(),
         actor: Some(begin.actor.clone()),
-        plugins,
-        parent: begin.parent,
+        plugins: plugins.clone(),
+        parent: begin.parent.clone(),
+        slot,
     };
     let mut batch = Batch::default();
     let mut inputs = Inputs { now: service.0.ports.clock.now(), ..Inputs::default() };
     let (state, decision) = loop {
-        match engine::create(&def, &service.0.options.limits, creation.clone(), &inputs) {
+        match engine::create(def, &service.0.options.limits, creation.clone(), &inputs) {
             Ok(made) => break made,
             Err(Stop::Need(question)) => cell::reply(service, &begin.id, &batch, &mut inputs, question).await?,
-            Err(Stop::Refused(refusal)) => return Err(Begun::Not(refusal.into())),
+            Err(Stop::Refused(refusal)) => return Err(Error::from(refusal).into()),
         }
     };
     batch.add(decision);
-    batch.pinned(pinned);
-    if let Some(message) = begin.message {
-        batch.took(message);
+    batch.pinned(pinned.clone());
+    batch.asks(admission);
+    if let Some(message) = &begin.message {
+        batch.took(message.clone());
     }
-    let row = new_row(&state, &begin.new, begin.actor);
+    let row = new_row(&state, &begin.new, begin.actor.clone());
     let mut before = state.clone();
     before.seq = 0;
-    let mut loaded = Loaded { def, state: before, row, blobs: inputs.blobs, unsaved: 0 };
+    let mut loaded = Loaded { def: def.clone(), state: before, row, blobs: inputs.blobs, unsaved: 0 };
     let mut state = state;
     let mut permits = Vec::new();
     cell::claim_ready(service, &mut loaded, &mut state, &mut batch, &mut permits).await;
-    let effects = match cell::commit(service, &mut loaded, state, batch, begin.new.idempotency).await {
+    let effects = match cell::commit(service, &mut loaded, state, batch, begin.new.idempotency.clone()).await {
         Ok(effects) => effects,
-        Err(CommitError::Exists(run)) => return Err(Begun::Exists(run)),
-        Err(other) => return Err(Begun::Not(commit_error(other))),
+        Err(CommitError::Exists(run)) => return Err(Made::Begun(Begun::Exists(run))),
+        Err(other) => return Err(Made::Not(other)),
     };
     let row = loaded.row.clone();
     // The state goes into its cell before anything can happen to it, so that nobody reads it back from the store.

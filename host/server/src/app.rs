@@ -11,7 +11,7 @@ use caisson_core::definition::{self, Format};
 use caisson_core::ids::Realm;
 use caisson_core::json::Json;
 use caisson_core::ports::{Clock, Entry, Invocation, Journal, Store, StoreError};
-use caisson_orchestrator::{FILES_ACTOR, Live, Options, Plugins, Ports, SaveDefinition, Service};
+use caisson_orchestrator::{FILES_ACTOR, Live, Load, Options, Plugins, Ports, SaveDefinition, Service};
 use caisson_queue::EmbeddedQueue;
 use caisson_runtime::model::{AgentSpec, Models};
 use caisson_runtime::{Compiler, Runtime, RuntimeConfig, StarlarkEvaluator};
@@ -159,6 +159,7 @@ impl Host {
             host: Uuid::now_v7().to_string().into(),
             slots: config.slots,
             limits: caisson_core::engine::Limits::default(),
+            load: Load::default(),
         };
         let service = Service::start(ports, options, live).await?;
         let around = Arc::new(Around { runtime, models });

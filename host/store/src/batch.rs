@@ -4,10 +4,10 @@
 //! per table gives what writing one commit after the other would give. The second commit of a run waits for the next wave, and is
 //! checked against what the first one wrote.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use caisson_core::ids::RunId;
-use caisson_core::ports::{Commit, CommitError};
+use caisson_core::ports::{Commit, CommitError, Held, SlotKey};
 
 /// The commits' places, wave by wave.
 pub(crate) fn waves(commits: &[&Commit]) -> Vec<Vec<usize>> {
@@ -30,6 +30,12 @@ pub(crate) fn waves(commits: &[&Commit]) -> Vec<Vec<usize>> {
     waves
 }
 
+/// The keys under which runs of a wave count with others, each once.
+pub(crate) fn slots<'c>(commits: impl Iterator<Item = &'c Commit>) -> BTreeSet<SlotKey> {
+    let wanted = commits.filter_map(|commit| Some(SlotKey::of(commit.run.as_ref()?, &commit.admission.as_ref()?.key)));
+    wanted.collect()
+}
+
 /// What is stored of the runs and idempotency keys that a wave names.
 #[derive(Default)]
 pub(crate) struct Known {
@@ -37,6 +43,8 @@ pub(crate) struct Known {
     pub runs: HashMap<String, Head>,
     /// A key's run and request.
     pub keys: HashMap<String, (RunId, String)>,
+    /// What runs and waits of the keys under which runs count together.
+    pub held: HashMap<SlotKey, Held>,
 }
 
 /// The head of a stored run.
@@ -71,6 +79,9 @@ impl Known {
             (_, Some(_) | None) => return Err(CommitError::Conflict),
         };
         commit.follows(stored.map_or(0, |head| head.last_seq))?;
+        if let Some(admission) = &commit.admission {
+            self.held.entry(SlotKey::of(run, &admission.key)).or_default().take(admission)?;
+        }
         if let Some(key) = &commit.idempotency {
             self.keys.insert(key.key.clone(), (run.id.clone(), key.request_hash.clone()));
         }

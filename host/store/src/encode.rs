@@ -4,7 +4,9 @@
 use caisson_core::engine::StepNo;
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::json::{Json, Payload};
-use caisson_core::ports::{ApprovalRow, Commit, EventRow, ItemRow, OutboxRow, RunRow, StepRow, TimerRow};
+use caisson_core::ports::{
+    Admission, ApprovalRow, Commit, EventRow, ItemRow, OutboxRow, Place, RunRow, SlotKey, StepRow, TimerRow,
+};
 use caisson_core::time::Timestamp;
 
 use crate::marks::Marks;
@@ -150,6 +152,17 @@ pub(crate) fn texts<'a>(list: impl IntoIterator<Item = &'a str>) -> String {
     rows.finish()
 }
 
+/// Keys under which runs count together, as JSON.
+pub(crate) fn slots<'a>(keys: impl IntoIterator<Item = &'a SlotKey>) -> String {
+    let mut rows = Rows::default();
+    for SlotKey { realm, workflow, key } in keys {
+        rows.row(|r| {
+            r.realm(realm).text(workflow).text(key);
+        });
+    }
+    rows.finish()
+}
+
 /// Adds a JSON string.
 fn push_text(out: &mut String, text: &str) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -192,6 +205,7 @@ pub(crate) struct Writes {
     pub outbox_done: Rows,
     pub idempotency: Rows,
     pub pins: Rows,
+    pub admissions: Rows,
     pub runs_ended: Rows,
     pub steps_ended: Rows,
 }
@@ -243,14 +257,17 @@ impl Writes {
         self.add_kept(commit, run, marks);
     }
 
-    /// What is kept of plugins while a run is open, and of a step's calls while the step is.
+    /// What is kept of plugins, and of a run's place among others, while the run is open, and of a step's calls while the step is.
     fn add_kept(&mut self, commit: &Commit, run: &RunRow, marks: &Marks) {
         for digest in &commit.pins {
             self.pins.row(|r| {
                 r.text(run.id.as_str()).text(digest).realm(&run.realm).int(run.created_at.0);
             });
         }
-        if run.status.is_terminal() && marks.pins() {
+        if let Some(admission) = &commit.admission {
+            admitted(&mut self.admissions, run, admission);
+        }
+        if run.status.is_terminal() && marks.outlived() {
             self.runs_ended.text(run.id.as_str());
         }
         for step in marks.journals_ended(commit) {
@@ -260,9 +277,9 @@ impl Writes {
         }
     }
 
-    /// Whether the text about plugins and journals has anything to do.
+    /// Whether the text about what goes with a run or a step has anything to do.
     pub(crate) fn has_kept(&self) -> bool {
-        [&self.pins, &self.runs_ended, &self.steps_ended].iter().any(|rows| !rows.is_empty())
+        [&self.pins, &self.admissions, &self.runs_ended, &self.steps_ended].iter().any(|rows| !rows.is_empty())
     }
 
     /// Whether the second text of statements has anything to do.
@@ -343,6 +360,17 @@ fn item(rows: &mut Rows, run: &RunRow, item: &ItemRow) {
 fn dropped(rows: &mut Rows, run: &RunId, step: StepNo) {
     rows.row(|r| {
         r.text(run.as_str()).count(step);
+    });
+}
+
+fn admitted(rows: &mut Rows, run: &RunRow, admission: &Admission) {
+    let begun = match admission.place {
+        Place::Begin { .. } | Place::Admit => 1,
+        Place::Wait { .. } => 0,
+    };
+    rows.row(|r| {
+        r.text(run.id.as_str()).realm(&run.realm).text(&run.workflow_id).text(&admission.key);
+        r.count(admission.limit.into()).count(begun).int(run.created_at.0);
     });
 }
 

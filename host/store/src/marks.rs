@@ -18,6 +18,8 @@ pub(crate) struct Marks {
     hasher: RandomState,
     /// Whether any run has ever pinned a plugin.
     pins: bool,
+    /// Whether any run has ever counted with others.
+    admissions: bool,
 }
 
 impl Marks {
@@ -32,9 +34,14 @@ impl Marks {
         self.pins = true;
     }
 
-    /// Whether any run may have pinned a plugin.
-    pub(crate) fn pins(&self) -> bool {
-        self.pins
+    /// A run counts with others of its workflow.
+    pub(crate) fn mark_admissions(&mut self) {
+        self.admissions = true;
+    }
+
+    /// Whether a run that ends may leave rows that go with it.
+    pub(crate) fn outlived(&self) -> bool {
+        self.pins || self.admissions
     }
 
     /// Steps that the commit ends, and that may have records.

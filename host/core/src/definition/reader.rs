@@ -6,6 +6,7 @@
 mod block;
 mod fields;
 mod kind;
+mod load;
 mod operation;
 mod pipeline;
 mod top;

@@ -236,10 +236,17 @@ impl<'a> Decider<'a> {
 
     // ── Moving on ──
 
-    /// Moves every scope that can move, until nothing can, the run is paused or ended, or the budget is used up.
+    /// The first move of a run.
+    pub(super) fn set_out(&mut self) {
+        let (from, status) = (self.state.status, RunStatus::Running);
+        self.emit(Event::RunStatusChanged { from, status, output: None, error: None, reason: None });
+        self.queue.push_back(ROOT);
+    }
+
+    /// Moves every scope that can move, until nothing can, the run is paused, waits for room or has ended, or the budget is used up.
     pub(super) fn drive(&mut self) -> Result<(), Stop> {
         while let Some(scope) = self.queue.pop_front() {
-            if self.state.status == RunStatus::Paused || self.state.status.is_terminal() {
+            if self.state.status == RunStatus::Paused || self.state.status.is_terminal() || self.state.waits() {
                 self.queue.clear();
                 return Ok(());
             }
@@ -518,6 +525,9 @@ impl<'a> Decider<'a> {
     }
 
     pub(super) fn status_of_open(&self) -> RunStatus {
+        if self.state.waits() {
+            return RunStatus::Pending;
+        }
         let mut waiting = RunStatus::WaitingSignal;
         let mut leaves = 0u32;
         for step in self.state.steps.values() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Slot;
 use crate::error::Failure;
 use crate::expr::Path;
 use crate::ids::{ApprovalId, Realm, RunId, StepId};
@@ -41,6 +42,15 @@ pub enum Event {
         plugins: Vec<PinnedAction>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parent: Option<ParentStep>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
+        /// What it counts under, where only so many may run at once, and whether it waits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        slot: Option<Slot>,
+    },
+    /// There is room: a run that waited begins.
+    #[serde(rename = "run.admitted")]
+    RunAdmitted {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline: Option<Timestamp>,
     },
@@ -403,6 +413,7 @@ impl Event {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::RunCreated { .. } => "run.created",
+            Self::RunAdmitted { .. } => "run.admitted",
             Self::RunStatusChanged { .. } => "run.status_changed",
             Self::RunPhaseChanged { .. } => "run.phase_changed",
             Self::StepScheduled { .. } => "step.scheduled",
@@ -438,6 +449,7 @@ impl Event {
             | Self::ApprovalDecided { step, .. }
             | Self::SignalConsumed { step, .. } => Some(*step),
             Self::RunCreated { .. }
+            | Self::RunAdmitted { .. }
             | Self::RunStatusChanged { .. }
             | Self::RunPhaseChanged { .. }
             | Self::ScopeCompleted { .. }

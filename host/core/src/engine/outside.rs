@@ -134,7 +134,7 @@ impl Decider<'_> {
                 if due > now {
                     return Err(stale());
                 }
-                let ms = due.since_ms(self.state.created_at);
+                let ms = self.def.timeout_ms.unwrap_or_else(|| due.since_ms(self.state.created_at));
                 let failure = Failure::new(
                     Category::TimeoutError,
                     "RUN_TIMEOUT",
@@ -199,6 +199,22 @@ impl Decider<'_> {
                 Ok(self.value("the output", Json::of(&value))?)
             }
         }
+    }
+
+    /// There is room for a run that waited. If it is paused, it takes the room and stays paused.
+    pub(super) fn admit(&mut self) -> Result<(), Stop> {
+        if !self.state.waits() {
+            return Err(Refusal::NotQueued(self.state.status).into());
+        }
+        let deadline = self.def.timeout_ms.map(|ms| self.now().plus_ms(ms));
+        self.emit(Event::RunAdmitted { deadline });
+        if deadline.is_some() {
+            self.out.timers.insert(TimerKey::Run, deadline);
+        }
+        if self.state.status != RunStatus::Paused {
+            self.set_out();
+        }
+        Ok(())
     }
 
     pub(super) fn pause(&mut self) -> Result<(), Stop> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::open::{BranchEnd, Cursor, Parked, Progress, Scope, Step, Waking};
-use super::{Activity, Event, ParentStep, PinnedAction, RunError, ScopeNo, ScopeRole, Signal, StepNo, Then};
+use super::{Activity, Event, ParentStep, PinnedAction, RunError, ScopeNo, ScopeRole, Signal, Slot, StepNo, Then};
 use crate::error::Failure;
 use crate::ids::{ApprovalId, Realm, RunId};
 use crate::json::Payload;
@@ -40,6 +40,9 @@ pub struct RunState {
     pub parent: Option<ParentStep>,
     /// When the run's time is up.
     pub deadline: Option<Timestamp>,
+    /// What it counts under, where only so many may run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Slot>,
     /// Its status.
     pub status: RunStatus,
     /// Its phase.
@@ -94,7 +97,8 @@ pub struct OpenApproval {
 impl RunState {
     /// The state after the first event of a run; `None` if the event is no `run.created`.
     pub fn created(id: RunId, at: Timestamp, event: &Event) -> Option<Self> {
-        let Event::RunCreated { realm, workflow, version, digest, input, plugins, parent, deadline } = event else {
+        let Event::RunCreated { realm, workflow, version, digest, input, plugins, parent, deadline, slot } = event
+        else {
             return None;
         };
         let root = Scope::new(ROOT, ScopeRole::Root, None, None);
@@ -108,6 +112,7 @@ impl RunState {
             plugins: Arc::new(plugins.clone()),
             parent: parent.clone(),
             deadline: *deadline,
+            slot: slot.clone(),
             status: RunStatus::Pending,
             phase: None,
             output: None,
@@ -133,6 +138,12 @@ impl RunState {
         self.seq += 1;
         match event {
             Event::RunCreated { .. } => {}
+            Event::RunAdmitted { deadline } => {
+                self.deadline = *deadline;
+                if let Some(slot) = &mut self.slot {
+                    slot.queued = false;
+                }
+            }
             Event::RunStatusChanged { status, output, error, .. } => {
                 self.status_changed(at, *status, output.as_ref(), error.as_ref());
             }
@@ -226,7 +237,7 @@ impl RunState {
     fn status_changed(&mut self, at: Timestamp, status: RunStatus, output: Option<&Payload>, error: Option<&RunError>) {
         self.status = status;
         self.paused_at = (status == RunStatus::Paused).then_some(at);
-        if status != RunStatus::Pending {
+        if status != RunStatus::Pending && !self.waits() {
             self.started_at.get_or_insert(at);
         }
         if status.is_terminal() {
@@ -347,6 +358,11 @@ impl RunState {
             number = parent;
         }
         number
+    }
+
+    /// Whether it waits for room among the runs of its workflow: nothing in it moves.
+    pub fn waits(&self) -> bool {
+        self.slot.as_ref().is_some_and(|slot| slot.queued)
     }
 
     /// The package that an action means for this run.

@@ -68,6 +68,8 @@ pub enum Stimulus {
     },
     /// Goes on where a decision stopped at its budget.
     Continue,
+    /// There is room for a run that waited.
+    Admit,
     /// An operator pauses the run.
     Pause {
         /// Who.
@@ -223,6 +225,9 @@ pub enum Refusal {
     /// It is not paused.
     #[error("run is not paused: it is {0}")]
     NotPaused(RunStatus),
+    /// It does not wait for room.
+    #[error("run does not wait for room: it is {0}")]
+    NotQueued(RunStatus),
     /// No such step is open.
     #[error("step {0} is not open")]
     NoSuchStep(StepNo),

@@ -1,6 +1,6 @@
 //! What every store asks of a commit before it writes a byte of it.
 
-use super::{Commit, RunLease, StoreError};
+use super::{Commit, Place, RunLease, StoreError};
 use crate::time::Timestamp;
 
 impl Commit {
@@ -21,6 +21,7 @@ impl Commit {
                 && self.snapshot.is_none()
                 && self.idempotency.is_none()
                 && self.pins.is_empty()
+                && self.admission.is_none()
                 && self.lease == RunLease::Keep;
             return if only_messages { Ok(()) } else { fault("it writes things of a run and names none") };
         };
@@ -38,6 +39,9 @@ impl Commit {
         }
         if (self.idempotency.is_some() || !self.pins.is_empty()) && self.expected != 0 {
             return fault("only a new run has an idempotency key and pins");
+        }
+        if self.admission.as_ref().is_some_and(|wanted| (wanted.place == Place::Admit) != (self.expected != 0)) {
+            return fault("a new run begins or waits, an old one is admitted");
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 #![expect(clippy::missing_panics_doc, reason = "a check panics when it fails; that is what it is for")]
 
+mod admission;
 mod commits;
 mod definitions;
 mod exact;
@@ -59,6 +60,14 @@ pub async fn check_store<T: Whole>(make: impl AsyncFn() -> Arc<T>) {
             messages_come_in_the_order_of_their_making,
             the_latest_time_is_that_of_the_latest_event,
             a_run_nobody_knows_is_absent_everywhere,
+        }
+        admission::{
+            no_more_runs_of_a_key_begin_than_may,
+            many_at_once_still_leave_no_more_than_may,
+            those_that_wait_come_in_their_order_and_nobody_overtakes_them,
+            every_queue_with_room_shows_its_first,
+            only_a_new_run_begins_or_waits_and_only_an_old_one_is_admitted,
+            the_backlog_is_counted_no_further_than_asked,
         }
         exact::{
             json_comes_back_byte_for_byte,

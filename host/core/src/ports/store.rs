@@ -4,7 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::RunLease;
+use super::{Admission, RunLease, SlotKey};
 use crate::engine::{ApprovalStatus, StepNo};
 use crate::ids::{ApprovalId, Realm, RunId, StepId};
 use crate::json::{Blob, BlobRef, Json, Payload};
@@ -49,6 +49,9 @@ pub struct Commit {
     pub lease: RunLease,
     /// For a new run: digests of the installed plugins that it has pinned, built-in ones left out. They are kept while it is open.
     pub pins: Vec<Arc<str>>,
+    /// For a run that counts with others of its workflow: its place among them, decided with this commit. It is given back by the commit
+    /// that ends the run.
+    pub admission: Option<Admission>,
 }
 
 /// A used `Idempotency-Key`.
@@ -72,6 +75,12 @@ pub enum CommitError {
     /// The same idempotency key came with another request.
     #[error("idempotency key was used with another request")]
     KeyReused,
+    /// As many runs of its key run as may.
+    #[error("as many runs of this key run as may")]
+    NoRoom,
+    /// As many runs of its key wait as may.
+    #[error("as many runs of this key wait as may")]
+    QueueFull,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -537,6 +546,12 @@ pub trait Store: Send + Sync {
     async fn outbox(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
     /// Removes messages that need no commit of their target.
     async fn outbox_delete(&self, ids: &[Arc<str>]) -> Result<(), StoreError>;
+    /// Runs that wait and could begin: the first of each queue of which fewer than its limit run, or of that one queue; longest first.
+    async fn admissible(&self, of: Option<&SlotKey>, limit: u32) -> Result<Vec<RunId>, StoreError>;
+    /// Runs of a key that have begun and not ended, in the order of their making.
+    async fn admitted(&self, of: &SlotKey, limit: u32) -> Result<Vec<RunId>, StoreError>;
+    /// How many steps wait for a host, those of paused runs included; counts no further than `limit`.
+    async fn backlog(&self, limit: u64) -> Result<u64, StoreError>;
     /// The latest time that is stored anywhere: the clock never goes behind it.
     async fn latest_time(&self) -> Result<Option<Timestamp>, StoreError>;
 

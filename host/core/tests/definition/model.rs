@@ -210,6 +210,26 @@ steps:
 }
 
 #[test]
+fn limits_on_load_and_retention_become_the_model() {
+    let read = |top: &str| read(&format!("id: w\nstart: s\n{top}\nstates: [{{name: s, type: return}}]\n"));
+    let concurrency = |text: &str| format!("{:?}", read(&format!("concurrency: {text}")).concurrency.as_ref().unwrap());
+    expect!["Concurrency { limit: 3, key: None, overflow: Queue { queued_max: 1000 } }"].assert_eq(&concurrency("3"));
+    expect![[r#"Concurrency { limit: 1, key: Some(Text([Fill(Path(Path([Key("a"), Key("b")]))), Literal("-"), Fill(Path(Path([Key("c")])))])), overflow: Queue { queued_max: 7 } }"#]].assert_eq(&concurrency("{limit: 1, key: '{{ ctx.a.b }}-{{ c }}', maxQueued: 7}"));
+    expect!["Concurrency { limit: 2, key: None, overflow: CancelOldest }"]
+        .assert_eq(&concurrency("{limit: 2, policy: cancel-oldest}"));
+    expect!["Concurrency { limit: 2, key: None, overflow: Refuse }"]
+        .assert_eq(&concurrency("{limit: 2, policy: refuse}"));
+    let retention = |text: &str| read(&format!("retention: {text}")).retention;
+    expect!["Retention { payloads_ms: Some(2592000000), runs_ms: Some(7776000000) }"]
+        .assert_eq(&format!("{:?}", retention("{payloads: 30d, runs: 7776000}")));
+    expect!["Retention { payloads_ms: None, runs_ms: Some(86400000) }"]
+        .assert_eq(&format!("{:?}", retention("{runs: P1D}")));
+    let pipeline = "id: p\nconcurrency: {limit: 1, key: '{{ args.x }}'}\nsteps: [{id: a, type: script, source: '1'}]";
+    let definition = definition::read(pipeline.as_bytes(), Format::Yaml).definition.unwrap();
+    expect![[r#"Some(Concurrency { limit: 1, key: Some(Whole(Path(Path([Key("x")])))), overflow: Queue { queued_max: 1000 } })"#]].assert_eq(&format!("{:?}", definition.concurrency));
+}
+
+#[test]
 fn a_version_keeps_its_spelling_in_the_stored_form() {
     for (version, label) in
         [("1.10", "1.10"), ("\"2\"", "2"), ("7", "7"), ("v1", "v1"), ("1e3", "1e3"), ("0x10", "0x10")]

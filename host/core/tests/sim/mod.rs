@@ -12,7 +12,7 @@ use std::sync::Arc;
 use caisson_core::definition::{self, Format};
 use caisson_core::engine::{
     self, Activity, Actor, ChildEnd, Creation, Decision, Event, Inputs, Limits, Message, NewSignal, ParentStep,
-    PinnedAction, Question, Recorded, RunState, Step, StepNo, Stimulus, Stop, TimerKey, Wake,
+    PinnedAction, Question, Recorded, RunState, Slot, Step, StepNo, Stimulus, Stop, TimerKey, Wake,
 };
 use caisson_core::error::{Category, Failure, RetryHint};
 use caisson_core::ids::{Realm, RunId, StepId};
@@ -97,13 +97,14 @@ impl World {
         id
     }
 
-    fn begin(&mut self, id: RunId, workflow: &str, input: &Json, parent: Option<ParentStep>) {
+    pub fn begin(&mut self, id: RunId, workflow: &str, input: &Json, parent: Option<ParentStep>) {
         let def = self.defs[workflow].clone();
         let plugin = PluginRef { id: "t".into(), version: "1".into(), digest: "d".into() };
         let plugins = ["t.ok", "t.flaky", "t.fail", "t.ask", "t.nap", "t.listen", "human.approval", "agent.run"]
             .iter()
             .map(|action| PinnedAction { action: (*action).into(), plugin: plugin.clone() })
             .collect();
+        let slot = self.slot(&def, input);
         let creation = Creation {
             id: id.clone(),
             realm: Realm::new("default", "default"),
@@ -113,6 +114,7 @@ impl World {
             actor: None,
             plugins,
             parent,
+            slot,
         };
         let mut inputs = Inputs { now: self.now, blobs: self.blobs.clone(), ..Inputs::default() };
         let (state, decision) = loop {
@@ -134,6 +136,31 @@ impl World {
         };
         self.runs.insert(id.clone(), run);
         self.take_in(&id, decision);
+    }
+
+    /// What a store would say: a new run begins if there is room and nobody waits.
+    fn slot(&self, def: &Definition, input: &Json) -> Option<Slot> {
+        let mut slot = Slot::of(def.concurrency.as_ref()?, &input.value()).expect("the input has a key");
+        slot.queued = self.begun(&def.id, &slot) >= slot.limit || self.next_waiting(&def.id, &slot).is_some();
+        Some(slot)
+    }
+
+    fn together<'w>(&'w self, workflow: &'w str, slot: &'w Slot) -> impl Iterator<Item = (&'w RunId, &'w RunState)> {
+        let open = self.runs.iter().filter(|(_, run)| !run.state.status.is_terminal());
+        open.map(|(id, run)| (id, &run.state)).filter(move |(_, state)| {
+            *state.workflow == *workflow && state.slot.as_ref().is_some_and(|s| s.key == slot.key)
+        })
+    }
+
+    fn begun(&self, workflow: &str, slot: &Slot) -> u32 {
+        let begun = self.together(workflow, slot).filter(|(_, state)| !state.waits()).count();
+        u32::try_from(begun).expect("small")
+    }
+
+    /// The run that waits for room longest.
+    fn next_waiting(&self, workflow: &str, slot: &Slot) -> Option<RunId> {
+        let waiting = self.together(workflow, slot).filter(|(_, state)| state.waits());
+        waiting.min_by_key(|(id, state)| (state.created_at, (*id).clone())).map(|(id, _)| id.clone())
     }
 
     /// Submits one stimulus; whether it changed anything.
@@ -212,6 +239,12 @@ impl World {
                 _ => {}
             }
         }
+        if let Some(slot) = &run.state.slot {
+            assert!(self.begun(&run.state.workflow, slot) <= slot.limit, "more runs at once than may");
+        }
+        if run.state.waits() {
+            assert!(run.state.steps.is_empty() && run.state.started_at.is_none(), "a run that waits moved");
+        }
         if run.state.status.is_terminal() {
             assert!(run.state.steps.is_empty() && run.ready.is_empty() && run.running.is_empty());
             assert!(run.items.is_empty(), "item rows are left");
@@ -224,6 +257,12 @@ impl World {
         for (id, run) in &self.runs {
             if run.state.status != RunStatus::Paused {
                 choices.extend(run.ready.iter().map(|step| Choice::Claim(id.clone(), *step)));
+            }
+            if let Some(slot) = run.state.slot.as_ref().filter(|slot| slot.queued)
+                && self.begun(&run.state.workflow, slot) < slot.limit
+                && self.next_waiting(&run.state.workflow, slot).as_ref() == Some(id)
+            {
+                choices.push(Choice::Admit(id.clone()));
             }
             choices.extend(run.running.keys().map(|step| Choice::Finish(id.clone(), *step)));
             choices.extend(run.state.approvals.keys().map(|approval| Choice::Decide(id.clone(), approval.clone())));
@@ -280,6 +319,9 @@ impl World {
                 let actor = Actor { name: "alice".into(), teams: vec!["sre".into()] };
                 let stimulus = Stimulus::Decide { approval, approve: self.approve, actor, comment: None };
                 self.submit(&id, stimulus).expect("an open approval can be decided");
+            }
+            Choice::Admit(id) => {
+                self.submit(&id, Stimulus::Admit).expect("a run that waits can be admitted");
             }
             Choice::Deliver => self.deliver(),
         }
@@ -425,6 +467,7 @@ enum Choice {
     Claim(RunId, StepNo),
     Finish(RunId, StepNo),
     Decide(RunId, caisson_core::ids::ApprovalId),
+    Admit(RunId),
     Deliver,
 }
 

@@ -8,11 +8,21 @@ use caisson_core::engine::StepNo;
 use caisson_core::ids::{ApprovalId, Realm, RunId, StepId};
 use caisson_core::json::{Blob, Json};
 use caisson_core::ports::{
-    ApiKeyRow, ApprovalRow, ArtifactRow, Commit, CommitError, DefinitionRow, EmittedEvent, EventRow, HostLogLine,
-    ItemRow, KvScope, OutboxRow, PluginRow, ReadyRow, Record, RunRow, StepRow, StoreError, TimerRow, VersionRow,
+    self, ApiKeyRow, ApprovalRow, ArtifactRow, Commit, CommitError, DefinitionRow, EmittedEvent, EventRow, Held,
+    HostLogLine, ItemRow, KvScope, OutboxRow, PluginRow, ReadyRow, Record, RunRow, SlotKey, StepRow, StoreError,
+    TimerRow, VersionRow,
 };
 use caisson_core::status::RunStatus;
 use caisson_core::time::Timestamp;
+
+/// A run among those that it counts with.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub key: SlotKey,
+    pub most: u32,
+    pub begun: bool,
+    pub created_at: Timestamp,
+}
 
 /// Everything.
 #[derive(Debug, Default)]
@@ -51,6 +61,8 @@ pub(super) struct State {
     pub components: BTreeMap<String, Bytes>,
     /// What open runs need.
     pub pins: BTreeMap<RunId, Vec<Arc<str>>>,
+    /// Open runs that count with others: whether they have begun, and how many of their key may.
+    pub admissions: BTreeMap<RunId, Place>,
     pub latest: Option<Timestamp>,
     pub closed: bool,
     pub full: bool,
@@ -137,7 +149,39 @@ impl State {
                 return Err(StoreError::Other(format!("step id {} is taken", step.id)).into());
             }
         }
+        if let Some(admission) = &commit.admission {
+            self.held(&SlotKey::of(run, &admission.key)).take(admission)?;
+        }
         Ok(())
+    }
+
+    fn held(&self, key: &SlotKey) -> Held {
+        let mut held = Held::default();
+        for place in self.admissions.values().filter(|place| place.key == *key) {
+            if place.begun { held.begun += 1 } else { held.waiting += 1 }
+        }
+        held
+    }
+
+    /// Runs that wait, those first that were made first, and of each key the first alone.
+    pub(super) fn admissible(&self, of: Option<&SlotKey>) -> Vec<RunId> {
+        let mut waiting: Vec<_> = self
+            .admissions
+            .iter()
+            .filter(|(_, place)| !place.begun && of.is_none_or(|key| place.key == *key))
+            .map(|(run, place)| (place.created_at, run, place))
+            .collect();
+        waiting.sort_by_key(|(at, run, _)| (*at, *run));
+        let mut seen = BTreeSet::new();
+        waiting.retain(|(_, _, place)| seen.insert(&place.key) && self.held(&place.key).begun < place.most.into());
+        waiting.into_iter().map(|(_, run, _)| run.clone()).collect()
+    }
+
+    /// Runs of a key that have begun, those first that were made first.
+    pub(super) fn admitted(&self, of: &SlotKey) -> Vec<RunId> {
+        let mut begun: Vec<_> = self.admissions.iter().filter(|(_, place)| place.begun && place.key == *of).collect();
+        begun.sort_by_key(|(run, place)| (place.created_at, *run));
+        begun.into_iter().map(|(run, _)| run.clone()).collect()
     }
 
     /// What a run is made with stays as it was.
@@ -181,8 +225,14 @@ impl State {
         if !commit.pins.is_empty() {
             self.pins.insert(run.id.clone(), commit.pins.clone());
         }
+        if let Some(admission) = &commit.admission {
+            let begun = !matches!(admission.place, ports::Place::Wait { .. });
+            let (key, most) = (SlotKey::of(run, &admission.key), admission.limit);
+            self.admissions.insert(run.id.clone(), Place { key, most, begun, created_at: run.created_at });
+        }
         if run.status.is_terminal() {
             self.pins.remove(&run.id);
+            self.admissions.remove(&run.id);
         }
         for key in &commit.timers_cleared {
             self.clear_timer(&run.id, key);

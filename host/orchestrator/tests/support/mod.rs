@@ -19,11 +19,11 @@ use caisson_core::ids::{Realm, RunId};
 use caisson_core::json::Json;
 use caisson_core::ports::{
     ActionInfo, ActionRunner, ApprovalRequest, Clock, Delivery, Entry, Evaluation, Evaluator, Horizon, Invocation,
-    Outcome, PluginRef, Ready, RunRow, Store, Suspension, TaskQueue, Usage,
+    Outcome, PageRequest, PluginRef, Ready, RunRow, Store, Suspension, TaskQueue, Usage,
 };
 use caisson_core::time::Timestamp;
 use caisson_orchestrator::memory::MemoryStore;
-use caisson_orchestrator::{Live, Options, Ports, SaveDefinition, Service, StartRun};
+use caisson_orchestrator::{Live, Load, Options, Ports, SaveDefinition, Service, StartRun};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -180,6 +180,10 @@ impl Bench {
     }
 
     pub async fn on(store: Arc<dyn Store>, slots: usize) -> Self {
+        Self::with(store, slots, Load::default()).await
+    }
+
+    pub async fn with(store: Arc<dyn Store>, slots: usize, load: Load) -> Self {
         let actions = Arc::new(Actions::default());
         let ports = Ports {
             store: store.clone(),
@@ -189,7 +193,7 @@ impl Bench {
             clock: Arc::new(SystemClock),
         };
         let host = uuid::Uuid::now_v7().to_string();
-        let options = Options { host: host.into(), slots, limits: Limits::default() };
+        let options = Options { host: host.into(), slots, limits: Limits::default(), load };
         let service = Service::start(ports, options, Live::default()).await.unwrap();
         Self { store, actions, service }
     }
@@ -237,4 +241,8 @@ pub fn start(workflow: &str, input: &Value) -> StartRun {
         actor: "a".into(),
         idempotency: None,
     }
+}
+
+pub fn page() -> PageRequest {
+    PageRequest { limit: 100, cursor: None }
 }

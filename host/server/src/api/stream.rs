@@ -379,7 +379,10 @@ fn outcome(event: &Event) -> (Option<String>, Option<Payload>) {
         Event::StepCompleted { status, output, .. } => (Some(status.to_string()), output.clone()),
         Event::ScopeCompleted { status, result, .. } => (Some(status.to_string()), result.clone()),
         Event::ApprovalDecided { status, .. } => (Some(status.as_str().to_owned()), None),
-        Event::RunPhaseChanged { .. } | Event::SignalReceived { .. } | Event::SignalConsumed { .. } => (None, None),
+        Event::RunAdmitted { .. }
+        | Event::RunPhaseChanged { .. }
+        | Event::SignalReceived { .. }
+        | Event::SignalConsumed { .. } => (None, None),
     }
 }
 

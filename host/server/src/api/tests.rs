@@ -18,7 +18,7 @@ use caisson_core::ports::{
 };
 use caisson_core::time::Timestamp;
 use caisson_orchestrator::memory::{ManualClock, MemoryStore};
-use caisson_orchestrator::{Live, Options, Plugins, Ports, Service};
+use caisson_orchestrator::{Live, Load, Options, Plugins, Ports, Service};
 use caisson_queue::EmbeddedQueue;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -91,7 +91,12 @@ impl Surface {
             artifacts: directory.path().join("artifacts"),
             plugin_dirs: vec![directory.path().to_path_buf()],
         };
-        let options = Options { host: "test".into(), slots: 4, limits: caisson_core::engine::Limits::default() };
+        let options = Options {
+            host: "test".into(),
+            slots: 4,
+            limits: caisson_core::engine::Limits::default(),
+            load: Load::default(),
+        };
         let service = Service::start(ports, options, Live::default()).await.expect("starts");
         let api = Api::new(Parts {
             service,

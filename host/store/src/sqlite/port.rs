@@ -9,8 +9,8 @@ use caisson_core::ids::{ApprovalId, Realm, RunId, StepId};
 use caisson_core::json::{Blob, BlobRef};
 use caisson_core::ports::{
     ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, CommitError, DefinitionFilter, DefinitionRow, EventRow,
-    HostLogLine, ItemRow, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunFilter, RunRow, RunStats, StepRow,
-    Store, StoreError, StoredRun, TimerRow, VersionRow,
+    HostLogLine, ItemRow, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunFilter, RunRow, RunStats, SlotKey,
+    StepRow, Store, StoreError, StoredRun, TimerRow, VersionRow,
 };
 use caisson_core::time::Timestamp;
 use tokio::sync::oneshot;
@@ -76,6 +76,26 @@ impl Store for SqliteStore {
 
     async fn outbox_delete(&self, ids: &[Arc<str>]) -> Result<(), StoreError> {
         self.delete_messages(ids).await
+    }
+
+    async fn admissible(&self, of: Option<&SlotKey>, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        let query = match of {
+            None => query!(ADMISSIBLE, limit),
+            Some(SlotKey { realm, workflow, key }) => {
+                query!(ADMISSIBLE_OF, &*realm.tenant, &*realm.environment, &**workflow, &**key, limit)
+            }
+        };
+        rows::every(&all(&self.readers, query).await?, rows::run_id)
+    }
+
+    async fn admitted(&self, of: &SlotKey, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        let SlotKey { realm, workflow, key } = of;
+        let query = query!(ADMITTED, &*realm.tenant, &*realm.environment, &**workflow, &**key, limit);
+        rows::every(&all(&self.readers, query).await?, rows::run_id)
+    }
+
+    async fn backlog(&self, limit: u64) -> Result<u64, StoreError> {
+        Ok(one(&self.readers, query!(BACKLOG, limit.cast_signed()), rows::count).await?.unwrap_or(0))
     }
 
     async fn latest_time(&self) -> Result<Option<Timestamp>, StoreError> {

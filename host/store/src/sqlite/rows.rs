@@ -8,8 +8,8 @@ use caisson_core::engine::ApprovalStatus;
 use caisson_core::ids::{ApprovalId, Realm, RunId, StepId};
 use caisson_core::json::{Blob, BlobRef, Json, Payload};
 use caisson_core::ports::{
-    ApiKeyRow, ApprovalRow, DefinitionRow, EventRow, HostLogLine, ItemRow, LogLevel, LogLine, OutboxRow, ReadyRow,
-    RunRow, StepRow, StoreError, TimerRow, VersionRow,
+    ApiKeyRow, ApprovalRow, DefinitionRow, EventRow, Held, HostLogLine, ItemRow, LogLevel, LogLine, OutboxRow,
+    ReadyRow, RunRow, StepRow, StoreError, TimerRow, VersionRow,
 };
 use caisson_core::status::{RunStatus, StepStatus};
 use caisson_core::time::Timestamp;
@@ -120,6 +120,11 @@ pub(crate) fn count(c: &mut Columns<'_>) -> Result<u64, StoreError> {
 /// A single count that may be absent.
 pub(crate) fn number(c: &mut Columns<'_>) -> Result<Option<u64>, StoreError> {
     c.opt_count()
+}
+
+/// The place of a key, and what runs and waits of it.
+pub(crate) fn held(c: &mut Columns<'_>) -> Result<(u64, Held), StoreError> {
+    Ok((c.count()?, Held { begun: c.count()?, waiting: c.count()? }))
 }
 
 /// A single time that may be absent.

@@ -99,8 +99,10 @@ macro_rules! statements {
     };
 }
 
+mod load;
 mod plugins;
 
+pub(crate) use self::load::*;
 pub(crate) use self::plugins::*;
 
 statements! {
@@ -117,8 +119,8 @@ statements! {
     COMMIT_RUNS_END (8) = concat!(include_str!("sql/commit_runs.sql"), note_time_statement!("8"), " COMMIT;");
     /// What only some have.
     COMMIT_REST (6) = include_str!("sql/commit_rest.sql");
-    /// What only runs with installed plugins, or with journals, have.
-    COMMIT_PLUGINS (3) = include_str!("sql/commit_plugins.sql");
+    /// What only runs with installed plugins, with journals, or with a limit on how many run at once, have.
+    COMMIT_PLUGINS (4) = include_str!("sql/commit_plugins.sql");
     /// Each on its own: a megabyte of text is bound faster than it is escaped.
     BLOB_INSERT (5) = "INSERT INTO blobs (tenant, environment, sha256, size, json) VALUES ($1, $2, $3, $4, $5) \
         ON CONFLICT (sha256, tenant, environment) DO NOTHING";

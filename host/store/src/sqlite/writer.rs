@@ -208,6 +208,9 @@ pub(crate) async fn marks(connection: &mut SqliteConnection) -> Result<Marks, St
     if one(&mut *connection, query!(PINNED), rows::run_id).await?.is_some() {
         marks.mark_pins();
     }
+    if one(&mut *connection, query!(ADMISSIONS), rows::run_id).await?.is_some() {
+        marks.mark_admissions();
+    }
     Ok(marks)
 }
 

@@ -33,6 +33,8 @@ const TOP_FIELDS: &[&str] = &[
     "phases",
     "steps",
     "timeoutSeconds",
+    "concurrency",
+    "retention",
 ];
 const STEP_FIELDS: &[&str] = &["id", "name", "phase", "type", "timeoutSeconds", "retry", "resultPath"];
 const TYPES: &[&str] = &["agent", "script", "function"];
@@ -40,6 +42,9 @@ const TYPES: &[&str] = &["agent", "script", "function"];
 impl<'a> Reader<'a> {
     pub(super) fn pipeline(&mut self, fields: &mut Fields<'a>, top: &mut Top) {
         top.id = self.pipeline_id(fields, top.name.as_deref());
+        if let Some(concurrency) = &mut top.concurrency {
+            concurrency.key = concurrency.key.take().map(from_args);
+        }
         if fields.has("argsSchema") && fields.has("inputSchema") {
             let message = "'argsSchema' and 'inputSchema' are the same field".to_owned();
             self.error(code::INVALID_VALUE, fields.here(), message, Some("leave out one of them".to_owned()));

@@ -8,7 +8,7 @@ use super::super::diagnostic::{code, quoted};
 use super::super::document::{Data, Node, join_key};
 use super::fields::{Field, Fields};
 use super::{At, Reader};
-use crate::model::{Block, BlockId, Definition, State};
+use crate::model::{Block, BlockId, Concurrency, Definition, Retention, State};
 use crate::schema::Validator;
 
 const FIELDS: &[&str] = &[
@@ -28,7 +28,7 @@ const FIELDS: &[&str] = &[
 ];
 
 /// Known, but what they ask for has not been built.
-const UNSUPPORTED: &[&str] = &["triggers", "concurrency", "retention"];
+const UNSUPPORTED: &[&str] = &["triggers"];
 
 /// Longest id: it stands in URLs, file names and queue subjects.
 pub(super) const ID_BYTES_MAX: usize = 128;
@@ -43,6 +43,8 @@ pub(super) struct Top {
     pub input: Option<Schema>,
     pub output: Option<Schema>,
     pub timeout_ms: Option<u64>,
+    pub concurrency: Option<Concurrency>,
+    pub retention: Retention,
     pub root: Option<BlockId>,
 }
 
@@ -65,6 +67,8 @@ impl Top {
             output_validator,
             phases,
             timeout_ms: self.timeout_ms,
+            concurrency: self.concurrency,
+            retention: self.retention,
             root: self.root.unwrap_or(BlockId(0)),
             blocks,
             states,
@@ -110,6 +114,8 @@ impl<'a> Reader<'a> {
         top.description = self.text(fields, "description").map(str::to_owned);
         top.output = self.schema(fields, "outputSchema");
         top.timeout_ms = self.duration(fields, "timeoutSeconds");
+        top.concurrency = self.concurrency(fields);
+        top.retention = self.retention(fields);
         for (phase, at) in self.texts(fields, "phases").unwrap_or_default() {
             if self.phases.iter().any(|known| **known == *phase) {
                 self.error(code::INVALID_VALUE, at, format!("the phase {} is listed twice", quoted(phase)), None);

@@ -10,8 +10,8 @@ use crate::engine::ApprovalStatus;
 use crate::ids::{Realm, RunId};
 use crate::json::{BlobRef, Payload};
 use crate::ports::{
-    ApprovalFilter, Commit, CommitError, DefinitionFilter, HostLogLine, IdempotencyRow, ItemRow, LogLine, NewVersion,
-    OutboxRow, RunFilter, RunRow, StoreError,
+    Admission, ApprovalFilter, Commit, CommitError, DefinitionFilter, HostLogLine, IdempotencyRow, ItemRow, LogLine,
+    NewVersion, OutboxRow, Place, RunFilter, RunRow, SlotKey, StoreError,
 };
 use crate::status::{RunStatus, StepStatus};
 use crate::time::Timestamp;
@@ -172,6 +172,15 @@ async fn commit(store: &dyn Whole, random: &mut Random, runs: &mut Vec<RunRow>, 
     if commit.expected == 0 && random.chance(50) {
         commit.pins = vec![random.pick(&plugins::DIGESTS).into(), "d0".into()];
     }
+    if random.chance(60) {
+        let new = [Place::Begin { overtakes: false }, Place::Begin { overtakes: true }, Place::Wait { queued_max: 2 }];
+        let place = if commit.expected == 0 { random.pick(&new) } else { Place::Admit };
+        // One that does not wait is not admitted: the engine would refuse it.
+        let waits = store.admissible(None, 50).await.expect("answers").contains(&run.id);
+        if place != Place::Admit || waits {
+            commit.admission = Some(Admission { key: "k".into(), limit: 2, place });
+        }
+    }
     let result = store.commit(Commit { ..commit }).await;
     match result {
         Ok(()) => {
@@ -185,6 +194,8 @@ async fn commit(store: &dyn Whole, random: &mut Random, runs: &mut Vec<RunRow>, 
         Err(CommitError::Conflict) => "moved".to_owned(),
         Err(CommitError::Exists(run)) => format!("exists {run}"),
         Err(CommitError::KeyReused) => "key reused".to_owned(),
+        Err(CommitError::NoRoom) => "no room".to_owned(),
+        Err(CommitError::QueueFull) => "queue full".to_owned(),
         Err(CommitError::Store(StoreError::Other(_))) => "unsound".to_owned(),
         Err(CommitError::Store(error)) => panic!("{error}"),
     }
@@ -206,6 +217,12 @@ async fn see_work(store: &dyn Whole, out: &mut String) {
     let _ = writeln!(out, "due {:?}", store.due_timers(Timestamp(6_000), 50).await.expect("answers"));
     let _ = writeln!(out, "next {:?}", store.next_timer().await.expect("answers"));
     let _ = writeln!(out, "outbox {:?}", store.outbox(50).await.expect("answers"));
+    let _ = writeln!(out, "admissible {:?}", store.admissible(None, 50).await.expect("answers"));
+    for workflow in ["triage", "other"] {
+        let of = SlotKey { realm: make::realm(), workflow: workflow.into(), key: "k".into() };
+        let _ = writeln!(out, "admitted {:?}", store.admitted(&of, 50).await.expect("answers"));
+    }
+    let _ = writeln!(out, "backlog {:?}", store.backlog(7).await.expect("answers"));
     let _ = writeln!(out, "latest {:?}", store.latest_time().await.expect("answers"));
 }
 

@@ -56,7 +56,7 @@ fn every_emitted_shape() -> impl Iterator<Item = EmittedShape> {
 async fn every_statement_is_prepared_and_takes_as_many_arguments_as_it_says() {
     let mut connection = schema().await;
     let control = ["BEGIN IMMEDIATE", "COMMIT", "ROLLBACK", "SAVEPOINT append", "RELEASE append", "ROLLBACK TO append"];
-    for (name, statement) in ALL.iter().chain(plugins::ALL) {
+    for (name, statement) in ALL.iter().chain(plugins::ALL).chain(load::ALL) {
         assert_eq!(arguments(statement.sql), statement.arguments, "{name}");
         for part in parts(statement.sql) {
             if !control.contains(&part.as_str()) {
@@ -105,6 +105,9 @@ async fn what_runs_all_the_time_reads_by_index_and_never_sorts() {
         ARTIFACTS,
         COMPONENT,
         PINNED_BY,
+        ADMISSIBLE,
+        ADMISSIBLE_OF,
+        ADMITTED,
     ] {
         let plan = plan(&mut connection, statement.sql).await;
         assert!(!plan.contains("TEMP B-TREE"), "{}: {plan}", statement.sql);
@@ -116,6 +119,7 @@ async fn what_runs_all_the_time_reads_by_index_and_never_sorts() {
         COMMIT_REST,
         COMMIT_PLUGINS,
         BEGIN_CHECK,
+        HELD,
         RECORD_INSERT,
         KV_SET,
         KV_DELETE,

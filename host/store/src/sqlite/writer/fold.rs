@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 
 use caisson_core::ids::RunId;
-use caisson_core::ports::{Commit, CommitError, JournalError, StoreError};
+use caisson_core::ports::{Commit, CommitError, Held, JournalError, SlotKey, StoreError};
 use caisson_core::time::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::{Batch, execute, rollback};
 use crate::batch::{self, Accepted, Head, Known};
-use crate::encode::{Rows, Writes};
+use crate::encode::{Rows, Writes, slots};
 use crate::marks::Marks;
 use crate::sqlite::append::{self, Append};
 use crate::sqlite::error;
-use crate::sqlite::rows::Columns;
+use crate::sqlite::read::all;
+use crate::sqlite::rows::{self, Columns};
 use crate::sqlite::sql::query;
 
 /// What became of a batch's records and commits, in their order.
@@ -122,6 +123,7 @@ async fn write_all(
     for (number, wave) in waves.iter().enumerate() {
         let first = number == 0 && appends.is_empty();
         let mut known = known(connection, first, wave.iter().map(|place| commits[*place])).await?;
+        known.held = held(connection, wave.iter().map(|place| commits[*place])).await?;
         let mut writes = Writes::default();
         let mut accepted = Vec::with_capacity(wave.len());
         for place in wave {
@@ -129,6 +131,9 @@ async fn write_all(
                 Ok(Accepted { settled }) => {
                     if !commits[*place].pins.is_empty() {
                         marks.mark_pins();
+                    }
+                    if commits[*place].admission.is_some() {
+                        marks.mark_admissions();
                     }
                     writes.add(commits[*place], settled, marks);
                     accepted.push(commits[*place]);
@@ -170,7 +175,7 @@ async fn known(
     // The first look begins the transaction.
     let query = if first { query!(BEGIN_CHECK, runs, keys) } else { query!(CHECK, runs, keys) };
     let rows = query.fetch_all(connection).await.map_err(|e| error::of(&e))?;
-    let mut known = Known { runs: HashMap::with_capacity(rows.len()), keys: HashMap::new() };
+    let mut known = Known { runs: HashMap::with_capacity(rows.len()), ..Known::default() };
     for row in &rows {
         let mut columns = Columns::of(row);
         let is_run = columns.get::<i64>()? == 0;
@@ -182,6 +187,20 @@ async fn known(
         }
     }
     Ok(known)
+}
+
+/// What runs and waits of the keys under which runs of a wave count together. Few waves have any.
+async fn held(
+    connection: &mut SqliteConnection,
+    commits: impl Iterator<Item = &Commit>,
+) -> Result<HashMap<SlotKey, Held>, StoreError> {
+    let keys = batch::slots(commits);
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let counted = rows::every(&all(connection, query!(HELD, slots(&keys))).await?, rows::held)?;
+    let mut counted: HashMap<u64, Held> = counted.into_iter().collect();
+    Ok((0..).zip(keys).map(|(place, key)| (key, counted.remove(&place).unwrap_or_default())).collect())
 }
 
 /// Large values and snapshots, each bound as it is.
@@ -245,10 +264,16 @@ async fn write_rows(connection: &mut SqliteConnection, writes: Writes, then: The
         .map_err(|e| error::of(&e))?;
     }
     if has_kept {
-        query!(COMMIT_PLUGINS, writes.pins.finish(), writes.runs_ended.finish(), writes.steps_ended.finish())
-            .execute(&mut *connection)
-            .await
-            .map_err(|e| error::of(&e))?;
+        query!(
+            COMMIT_PLUGINS,
+            writes.pins.finish(),
+            writes.runs_ended.finish(),
+            writes.steps_ended.finish(),
+            writes.admissions.finish()
+        )
+        .execute(&mut *connection)
+        .await
+        .map_err(|e| error::of(&e))?;
     }
     let Writes { runs_new, runs_moved, runs_settled, events, steps, timers_cleared, timers_set, .. } = writes;
     let [new, moved, settled] = [runs_new, runs_moved, runs_settled].map(Rows::finish);
