@@ -122,6 +122,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use caisson_core::ids::RunId;
+    use caisson_core::ports::contract::{QueueKind, check_queue};
 
     use super::*;
 
@@ -140,6 +141,12 @@ mod tests {
     /// What a future answers when it is looked at once.
     fn look<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn it_does_what_every_queue_does() {
+        let kind = QueueKind { capacity: STEPS_MAX, removes_duplicates: false };
+        check_queue(kind, async || Arc::new(EmbeddedQueue::new())).await;
     }
 
     #[tokio::test]

@@ -5,5 +5,6 @@
 //! - Every queue is bounded. What does not fit is dropped and remembered, and the relay reads it from the store once there is room.
 
 mod embedded;
+pub mod jetstream;
 
 pub use embedded::{EmbeddedQueue, STEPS_LOW, STEPS_MAX};

@@ -1,4 +1,5 @@
-//! What every store must do, as checks over the port: the suite that SQLite, PostgreSQL and the store in memory pass alike.
+//! What every store must do, as checks over the port: the suite that SQLite, PostgreSQL and the store in memory pass alike; and what every
+//! queue must do ([`check_queue`]).
 //!
 //! Each check gets a fresh, empty store and panics with what it found. [`transcript`] plays a seeded random sequence of operations and
 //! writes down everything that can be seen: two stores that agree give the same text.
@@ -17,11 +18,13 @@ mod left;
 mod lists;
 pub mod make;
 mod plugins;
+mod queue;
 mod random;
 mod work;
 
 use std::sync::Arc;
 
+pub use queue::{QueueKind, check_queue};
 pub use random::transcript;
 
 use super::{Journal, PluginStore, Store};
