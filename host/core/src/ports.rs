@@ -13,6 +13,7 @@ mod journal;
 mod paging;
 mod plugins;
 mod queue;
+mod resources;
 mod secrets;
 mod store;
 
@@ -29,6 +30,7 @@ pub use journal::{ArtifactRow, Effect, EmittedEvent, EntryKey, Journal, JournalE
 pub use paging::{Cursor, PAGE_LIMIT_MAX};
 pub use plugins::{Compilation, PluginHost, PluginRow, PluginStore};
 pub use queue::{Delivery, Horizon, Ready, Receipt, TaskQueue};
+pub use resources::{NewResource, ResourceKey, ResourceKind, ResourceRow, Resources};
 pub use secrets::{Secret, Secrets};
 pub use store::{
     ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, CommitError, DefinitionFilter, DefinitionRow, EventRow,

@@ -8,6 +8,7 @@
 mod definitions;
 mod journal;
 mod plugins;
+mod resources;
 mod state;
 
 use std::collections::BTreeMap;

@@ -5,12 +5,14 @@
 #![allow(unused_qualifications, reason = "the macros of utoipa write paths in full")]
 
 pub mod actions;
+pub mod agents;
 pub mod api_keys;
 pub mod approvals;
 pub mod artifacts;
 pub mod auth;
 mod definitions;
 pub mod emitted;
+pub mod environments;
 pub mod error;
 pub mod events;
 mod extract;
@@ -43,15 +45,16 @@ use axum::middleware::from_fn;
 use axum::routing::get;
 use caisson_core::ids::Realm;
 use caisson_core::json::Json;
-use caisson_core::ports::{Entry, Invocation, Journal, Store};
+use caisson_core::ports::{Entry, Invocation, Journal, Resources, Store};
 use caisson_core::time::Timestamp;
 use caisson_orchestrator::{Plugins, Service};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use definitions::validate;
+pub use definitions::validate_with;
 
+use crate::sync::FileText;
 use auth::Keys;
 use error::ApiError;
 
@@ -59,9 +62,14 @@ use error::ApiError;
 pub const PREFIX: &str = "/api/v1";
 
 /// What an environment offers beside its plugins, for checks of definitions.
+#[async_trait]
 pub trait Catalog: Send + Sync {
     /// The names of a realm's agents.
     fn agents(&self, realm: &Realm) -> Vec<String>;
+    /// Takes in what was registered since it was last asked.
+    async fn refresh(&self);
+    /// The realm's files as this host has them; `None` if it has no directory for it.
+    async fn files(&self, realm: &Realm) -> Option<Vec<FileText>>;
 }
 
 /// Runs an action that is tried outside of any run.
@@ -90,6 +98,8 @@ pub struct Parts {
     pub plugins: Plugins,
     /// Where files and business events are recorded.
     pub journal: Arc<dyn Journal>,
+    /// Agents, tool servers and schemas.
+    pub resources: Arc<dyn Resources>,
     /// What there is to use.
     pub catalog: Arc<dyn Catalog>,
     /// What tries actions.
@@ -110,6 +120,8 @@ pub struct Api {
     pub plugins: Plugins,
     /// Where files and business events are recorded.
     pub journal: Arc<dyn Journal>,
+    /// Agents, tool servers and schemas.
+    pub resources: Arc<dyn Resources>,
     /// What there is to use.
     pub catalog: Arc<dyn Catalog>,
     /// What tries actions.
@@ -128,11 +140,11 @@ pub type AppState = Arc<Api>;
 impl Api {
     /// Out of its parts.
     pub fn new(parts: Parts) -> AppState {
-        let Parts { service, plugins, journal, catalog, trials, files, stop } = parts;
+        let Parts { service, plugins, journal, resources, catalog, trials, files, stop } = parts;
         let ports = service.ports();
         let keys = Keys::new(ports.store.clone(), ports.clock.clone());
         let trial_turns = Semaphore::new(plugin_invoke::CALLS_AT_ONCE_MAX);
-        Arc::new(Self { service, keys, plugins, journal, catalog, trials, trial_turns, files, stop })
+        Arc::new(Self { service, keys, plugins, journal, resources, catalog, trials, trial_turns, files, stop })
     }
 
     /// Where things are read.
@@ -164,6 +176,8 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(plugin_invoke::router())
         .merge(artifacts::router())
         .merge(emitted::router())
+        .merge(agents::router())
+        .merge(environments::router())
         .merge(api_keys::router())
         .merge(health::router())
         .merge(openapi::router());

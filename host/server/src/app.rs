@@ -1,19 +1,18 @@
 //! The one place that wires adapters to ports: what a host is made of, the order in which it starts, and the order in which it stops.
 
+mod catalog;
+mod providers;
 mod stores;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use caisson_core::definition::{self, Format};
 use caisson_core::ids::Realm;
-use caisson_core::json::Json;
-use caisson_core::ports::{Clock, Entry, Invocation, Journal, Store, StoreError};
-use caisson_orchestrator::{FILES_ACTOR, Live, Load, Options, Plugins, Ports, SaveDefinition, Service};
+use caisson_core::ports::{Clock, Journal, ResourceKind, Store, StoreError};
+use caisson_orchestrator::{FILES_ACTOR, Live, Load, Options, Plugins, Ports, Service};
 use caisson_queue::EmbeddedQueue;
-use caisson_runtime::model::{AgentSpec, Models};
+use caisson_runtime::model::Models;
 use caisson_runtime::{Compiler, Runtime, RuntimeConfig, StarlarkEvaluator};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -23,13 +22,16 @@ use uuid::Uuid;
 use crate::announce::Announcing;
 use crate::api::api_keys::FIRST_TENANT;
 use crate::api::auth::Role;
-use crate::api::{self, Api, AppState, Catalog, Files, Parts, Trials};
+use crate::api::{self, Api, AppState, Files, Parts};
 use crate::clock::SystemClock;
-use crate::env::{Environment, Problem, models, prompt};
+use crate::env::{Environment, Problem};
 use crate::folder::{self, Folder};
 use crate::keys::{self, First};
 use crate::logkeeper::LogKeeper;
+use crate::sync::{self, Action, Sync};
 use crate::{secrets, serve};
+use catalog::Around;
+use providers::Providers;
 use stores::Stores;
 
 /// Steps may take so long to end after the host was told to stop; what still runs then is attempted again at the next start.
@@ -130,7 +132,7 @@ impl Host {
         let logs = LogKeeper::start(live.clone(), store.clone());
         let models = Arc::new(Models::new());
         let mut problems = Vec::new();
-        set_up_models(&models, &config.environments, &mut problems);
+        let providers = Providers::set_up(&models, &config.environments, &mut problems);
         let (secrets, found) = secrets::Sources::open(config.secrets.clone(), std::env::vars());
         problems.extend(found);
         let journal: Arc<dyn Journal> = Arc::new(Announcing::new(stores.journal.clone(), live.clone()));
@@ -155,6 +157,15 @@ impl Host {
             evaluator: Arc::new(StarlarkEvaluator::new(runtime.clone())),
             clock,
         };
+        let around = Arc::new(Around {
+            runtime: runtime.clone(),
+            models,
+            resources: stores.resources.clone(),
+            providers,
+            dirs: config.environments.iter().map(|one| (one.name.clone(), one.dirs.clone())).collect(),
+            taken: tokio::sync::Mutex::default(),
+        });
+        around.take_in().await.map_err(failed)?;
         let options = Options {
             host: Uuid::now_v7().to_string().into(),
             slots: config.slots,
@@ -162,17 +173,18 @@ impl Host {
             load: Load::default(),
         };
         let service = Service::start(ports, options, live).await?;
-        let around = Arc::new(Around { runtime, models });
         let api = Api::new(Parts {
             service,
             plugins,
             journal,
+            resources: stores.resources,
             catalog: around.clone(),
-            trials: around,
+            trials: around.clone(),
             files,
             stop: stop.clone(),
         });
         let mut background = vec![tokio::spawn(flush_key_uses(api.clone(), stop.clone()))];
+        background.push(tokio::spawn(around.keep_fresh(stop.clone())));
         background.extend(open_folders(&api, &config, &mut problems).await);
         let registered = register(&api, &config.environments, &mut problems).await;
         Ok(Self { api, first_key, problems, registered, store, logs, background })
@@ -236,56 +248,6 @@ async fn flush_key_uses(api: AppState, stop: CancellationToken) {
     }
 }
 
-/// Providers are known to all environments; where several name one alike, each keeps its own.
-fn set_up_models(models: &Models, environments: &[Environment], problems: &mut Vec<Problem>) {
-    let (of_process, found) = models::from_process();
-    problems.extend(found);
-    for (name, provider) in of_process {
-        models.set_provider(name, provider);
-    }
-    for environment in environments {
-        let mut own = Vec::new();
-        if let Some(source) = &environment.models {
-            let (providers, found) = models::read(source, environment.dir.as_deref().unwrap_or(Path::new("")));
-            problems.extend(found);
-            for (name, provider) in providers {
-                models.set_provider(own_name(&name, environment, environments), provider);
-                own.push(name);
-            }
-        }
-        for (name, script) in &environment.scripts {
-            match models::scripted(&script.bytes) {
-                Ok(provider) => {
-                    models.set_provider(own_name(name, environment, environments), provider);
-                    own.push(name.clone());
-                }
-                Err(message) => problems.push(Problem::new(&script.path, message)),
-            }
-        }
-        let mut agents: Vec<AgentSpec> = Vec::new();
-        for source in &environment.agents {
-            match prompt::read(source) {
-                Ok(agent) if agents.iter().any(|other| other.name == agent.name) => {
-                    problems.push(Problem::new(&source.path, format!("there is another agent '{}'", agent.name)));
-                }
-                Ok(mut agent) => {
-                    let (provider, rest) = agent.model.split_once('/').unwrap_or((&agent.model, &agent.model));
-                    if own.iter().any(|name| name == provider) {
-                        agent.model = format!("{}/{rest}", own_name(provider, environment, environments));
-                    }
-                    agents.push(agent);
-                }
-                Err(problem) => problems.push(problem),
-            }
-        }
-        models.set_agents(environment.name.clone(), agents);
-    }
-}
-
-fn own_name(provider: &str, environment: &Environment, all: &[Environment]) -> String {
-    if all.len() == 1 { provider.to_owned() } else { format!("{provider}@{}", environment.name) }
-}
-
 /// Compiled code is kept for all hosts of a user, under `$XDG_CACHE_HOME` or `~/.cache`, so that a new data directory does not compile the same
 /// plugins again; in the data directory where there is no such place or it cannot be written.
 pub fn default_cache_dir(data_dir: &Path) -> PathBuf {
@@ -344,70 +306,30 @@ async fn open_folders(api: &AppState, config: &Config, problems: &mut Vec<Proble
     watching
 }
 
-/// Saves the definitions of the environments as versions. A file that has errors is reported and does not stop the others.
+/// Registers the files of the environments. A file that has errors is reported and does not stop the others.
 async fn register(api: &Api, environments: &[Environment], problems: &mut Vec<Problem>) -> Vec<String> {
     let mut registered = Vec::new();
     for environment in environments {
         let realm = Realm::new(FIRST_TENANT, environment.name.as_str());
-        for source in &environment.workflows {
-            match register_one(api, &realm, &source.bytes).await {
-                Ok(id) => registered.push(format!("{}/{id}", environment.name)),
-                Err(message) => problems.push(Problem::new(&source.path, message)),
+        let how = Sync { realm, actor: FILES_ACTOR.into(), dry_run: false, own_files: true };
+        let changes = match sync::sync(api, &how, &sync::texts(environment)).await {
+            Ok(changes) => changes,
+            Err(error) => {
+                let place = environment.dir.clone().unwrap_or_else(|| environment.name.clone().into());
+                problems.push(Problem::new(&place, error.message().to_owned()));
+                continue;
+            }
+        };
+        for change in changes {
+            let place = environment.dir.as_deref().unwrap_or(Path::new("")).join(&*change.file);
+            match (change.problem, change.action, change.kind) {
+                (Some(problem), ..) => problems.push(Problem::new(&place, problem)),
+                (None, Action::Create | Action::Update | Action::Unchanged, Some(ResourceKind::Workflow)) => {
+                    registered.push(format!("{}/{}", environment.name, change.name));
+                }
+                (None, ..) => {}
             }
         }
     }
     registered
-}
-
-async fn register_one(api: &Api, realm: &Realm, source: &[u8]) -> Result<String, String> {
-    let reading = definition::read(source, Format::Detect);
-    let validation = api::validate(api, realm, &reading).await.map_err(|error| error.message().to_owned())?;
-    let (Some(definition), Some(json)) = (&reading.definition, &reading.json) else {
-        return Err(first_error(&validation));
-    };
-    if !validation.errors.is_empty() {
-        return Err(first_error(&validation));
-    }
-    let save = SaveDefinition {
-        realm: realm.clone(),
-        definition: definition.clone(),
-        json: Json::of(json),
-        actor: FILES_ACTOR.into(),
-        must_exist: None,
-    };
-    let id = definition.id.to_string();
-    api.service.save_definition(save).await.map_err(|error| error.to_string())?;
-    Ok(id)
-}
-
-fn first_error(validation: &api::wire::Validation) -> String {
-    let Some(first) = validation.errors.first() else { return "cannot be read".to_owned() };
-    let place = match (first.line, first.column) {
-        (Some(line), Some(column)) => format!("line {line}, column {column}: "),
-        _ => String::new(),
-    };
-    let more = match validation.errors.len() {
-        0 | 1 => String::new(),
-        count => format!(" (and {} more; see `caisson validate`)", count - 1),
-    };
-    format!("{place}{}{more}", first.message)
-}
-
-/// What the surface asks of the plugin host itself.
-struct Around {
-    runtime: Arc<Runtime>,
-    models: Arc<Models>,
-}
-
-impl Catalog for Around {
-    fn agents(&self, realm: &Realm) -> Vec<String> {
-        self.models.agents(&realm.environment)
-    }
-}
-
-#[async_trait]
-impl Trials for Around {
-    async fn try_action(&self, invocation: Invocation, config: Option<Json>) -> Entry {
-        self.runtime.run_with(invocation, config).await
-    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 it went well, 1 a run or a request failed, 2 the command line itself is wrong.
 
+mod agents;
 mod approvals;
 mod bench;
 mod display;
@@ -12,6 +13,7 @@ pub mod prompt;
 pub mod run;
 mod runs;
 pub mod serve;
+mod sync;
 mod up;
 mod validate;
 mod watch;
@@ -71,6 +73,11 @@ enum Command {
     /// Runs of a host.
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// Agents of a host.
+    #[command(subcommand)]
+    Agents(agents::AgentsCommand),
+    /// Bring a host up to date with an environment's files.
+    Sync(sync::SyncArgs),
     /// Approvals of a host.
     #[command(subcommand)]
     Approvals(approvals::ApprovalsCommand),
@@ -126,6 +133,8 @@ pub async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Validate(args) => validate::execute(args, &connection).await,
         Command::Workflows(command) => workflows::execute(command, &connection).await,
         Command::Runs(command) => runs::execute(command, &connection).await,
+        Command::Agents(command) => agents::execute(command, &connection).await,
+        Command::Sync(args) => sync::execute(args, &connection).await,
         Command::Approvals(command) => approvals::execute(command, &connection).await,
         Command::Plugin(command) => plugins::execute(command, &connection).await,
         Command::Keys(command) => keys::execute(command, &connection).await,
@@ -285,6 +294,8 @@ mod tests {
             "caisson plugin remove notify 1 --yes",
             "caisson plugin diff notify 2",
             "caisson serve --secrets-file s.toml --secrets-dir s --plugin-dir p",
+            "caisson agents run triage --input {}",
+            "caisson sync environments --dry-run",
             "caisson bench --quick --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

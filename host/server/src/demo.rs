@@ -34,13 +34,11 @@ pub fn environment() -> Environment {
             source!("agents/notification-sender.prompt"),
             source!("agents/slo-analyzer.prompt"),
         ],
-        plugins: Vec::new(),
-        models: None,
         scripts: vec![(
             PROVIDER.to_owned(),
             Source { path: Path::new("demo/answers.json").into(), bytes: ANSWERS.into() },
         )],
-        dir: None,
+        ..Environment::default()
     }
 }
 

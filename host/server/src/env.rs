@@ -31,12 +31,18 @@ pub struct Environment {
     pub workflows: Vec<Source>,
     /// Agents: `agents/*.prompt`.
     pub agents: Vec<Source>,
+    /// JSON Schemas: `schemas/*.json`.
+    pub schemas: Vec<Source>,
+    /// Tool servers: `mcp-servers/*.json`.
+    pub mcp_servers: Vec<Source>,
     /// Folders of plugins, whether they are there yet or not: `plugins/`.
     pub plugins: Vec<PathBuf>,
     /// `models.toml`.
     pub models: Option<Source>,
     /// Scripted models that stand in no file of models, by name.
     pub scripts: Vec<(String, Source)>,
+    /// Its directories.
+    pub dirs: Vec<PathBuf>,
     /// Where relative paths in `models.toml` begin.
     pub dir: Option<PathBuf>,
 }
@@ -115,7 +121,8 @@ fn locate(dir: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
 }
 
 fn has_shape(dir: &Path) -> bool {
-    ["agents", "workflows", "plugins"].iter().any(|part| dir.join(part).is_dir()) || dir.join("models.toml").is_file()
+    ["agents", "workflows", "plugins", "schemas", "mcp-servers"].iter().any(|part| dir.join(part).is_dir())
+        || dir.join("models.toml").is_file()
 }
 
 fn folders(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
@@ -133,11 +140,26 @@ fn folders(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
+/// Reads one environment again.
+pub fn read_as(name: &str, dirs: &[PathBuf]) -> (Environment, Vec<Problem>) {
+    let mut environment = Environment { name: name.to_owned(), ..Environment::default() };
+    let mut problems = Vec::new();
+    for dir in dirs {
+        add(&mut environment, dir, &mut problems);
+    }
+    (environment, problems)
+}
+
 fn add(environment: &mut Environment, dir: &Path, problems: &mut Vec<Problem>) {
+    environment.dirs.push(dir.to_path_buf());
     let workflows = files(&dir.join("workflows"), is_workflow, problems);
     environment.workflows.extend(texts(workflows, problems));
     let agents = files(&dir.join("agents"), |name| has_end(name, "prompt"), problems);
     environment.agents.extend(texts(agents, problems));
+    let schemas = files(&dir.join("schemas"), |name| has_end(name, "json"), problems);
+    environment.schemas.extend(texts(schemas, problems));
+    let servers = files(&dir.join("mcp-servers"), |name| has_end(name, "json"), problems);
+    environment.mcp_servers.extend(texts(servers, problems));
     environment.plugins.push(dir.join("plugins"));
     let models = dir.join("models.toml");
     if models.is_file() {

@@ -17,6 +17,7 @@ mod keys;
 mod logkeeper;
 mod secrets;
 mod serve;
+mod sync;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

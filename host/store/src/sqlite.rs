@@ -19,6 +19,7 @@ mod migrate;
 mod plugins;
 mod port;
 mod read;
+mod resources;
 mod rows;
 mod sql;
 mod writer;

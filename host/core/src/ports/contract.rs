@@ -20,6 +20,7 @@ pub mod make;
 mod plugins;
 mod queue;
 mod random;
+mod resources;
 mod work;
 
 use std::sync::Arc;
@@ -27,12 +28,12 @@ use std::sync::Arc;
 pub use queue::{QueueKind, check_queue};
 pub use random::transcript;
 
-use super::{Journal, PluginStore, Store};
+use super::{Journal, PluginStore, Resources, Store};
 
 /// Everything that a store of runs does.
-pub trait Whole: Store + Journal + PluginStore {}
+pub trait Whole: Store + Journal + PluginStore + Resources {}
 
-impl<T: Store + Journal + PluginStore> Whole for T {}
+impl<T: Store + Journal + PluginStore + Resources> Whole for T {}
 
 /// Runs the checks of a module, each on a store of its own.
 macro_rules! run {
@@ -153,6 +154,12 @@ pub async fn check_store<T: Whole>(make: impl AsyncFn() -> Arc<T>) {
             users_come_newest_first_and_only_while_open,
             realms_have_plugins_of_their_own,
             a_refused_run_pins_nothing,
+        }
+        resources::{
+            a_text_comes_back_byte_for_byte_as_a_numbered_version,
+            a_text_that_was_there_before_is_the_version_it_was,
+            a_disabled_resource_keeps_its_history_and_is_enabled_by_saving,
+            all_are_listed_by_realm_kind_and_name_and_the_mark_moves,
         }
     );
 }

@@ -9,11 +9,13 @@ use caisson_core::ids::{ApprovalId, Realm, RunId, StepId};
 use caisson_core::json::{Blob, Json};
 use caisson_core::ports::{
     self, ApiKeyRow, ApprovalRow, ArtifactRow, Commit, CommitError, DefinitionRow, EmittedEvent, EventRow, Held,
-    HostLogLine, ItemRow, KvScope, OutboxRow, PluginRow, ReadyRow, Record, RunRow, SlotKey, StepRow, StoreError,
-    TimerRow, VersionRow,
+    HostLogLine, ItemRow, KvScope, OutboxRow, PluginRow, ReadyRow, Record, ResourceKey, RunRow, SlotKey, StepRow,
+    StoreError, TimerRow, VersionRow,
 };
 use caisson_core::status::RunStatus;
 use caisson_core::time::Timestamp;
+
+use super::resources::Kept;
 
 /// A run among those that it counts with.
 #[derive(Debug)]
@@ -63,6 +65,8 @@ pub(super) struct State {
     pub pins: BTreeMap<RunId, Vec<Arc<str>>>,
     /// Open runs that count with others: whether they have begun, and how many of their key may.
     pub admissions: BTreeMap<RunId, Place>,
+    pub resources: BTreeMap<ResourceKey, Kept>,
+    pub resources_mark: u64,
     pub latest: Option<Timestamp>,
     pub closed: bool,
     pub full: bool,

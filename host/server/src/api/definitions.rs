@@ -85,13 +85,23 @@ pub async fn accept(api: &Api, realm: &Realm, reading: &Reading) -> Result<(Json
 
 /// Everything that is wrong or odd, with what exists in the realm.
 pub async fn validate(api: &Api, realm: &Realm, reading: &Reading) -> Result<Validation, ApiError> {
+    validate_with(api, realm, reading, &[]).await
+}
+
+/// The same, with agents that are about to be registered.
+pub async fn validate_with(
+    api: &Api,
+    realm: &Realm,
+    reading: &Reading,
+    agents: &[String],
+) -> Result<Validation, ApiError> {
     let workflows = match &reading.definition {
         Some(definition) if calls_others(definition) => known_workflows(api, realm, definition).await?,
         _ => Some(Vec::new()),
     };
     let known = Known {
         actions: api.service.ports().runner.actions(realm).into_iter().map(|action| action.name.to_string()).collect(),
-        agents: api.catalog.agents(realm),
+        agents: api.catalog.agents(realm).into_iter().chain(agents.iter().cloned()).collect(),
         workflows,
     };
     Ok(reading.validation(&known).into())

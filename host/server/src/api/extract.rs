@@ -17,6 +17,9 @@ use super::error::ApiError;
 /// The largest body that a request may have: a value may be 1 MiB, and twice that leaves room for a definition around it.
 pub const BODY_BYTES_MAX: usize = 2 << 20;
 
+/// The largest body that holds files: a few thousand workflows and agents.
+pub const FILES_BYTES_MAX: usize = 16 << 20;
+
 /// How long a body may take to arrive: 2 MiB in that time is a slow modem's speed, and more patience feeds slowloris.
 const BODY_READ_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -26,6 +29,9 @@ pub const JSON_DEPTH_MAX: usize = 100;
 
 /// A JSON body, required.
 pub struct Body<T>(pub T);
+
+/// A JSON body that holds files, required: up to [`FILES_BYTES_MAX`].
+pub struct LargeBody<T>(pub T);
 
 /// A JSON body that may be left out.
 pub struct MaybeBody<T>(pub T);
@@ -42,6 +48,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         require_json(request.headers())?;
         let bytes = read_body(request).await?;
+        parse_body(&bytes).map(Self)
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for LargeBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        require_json(request.headers())?;
+        let bytes = read_body_up_to(request, FILES_BYTES_MAX).await?;
         parse_body(&bytes).map(Self)
     }
 }
@@ -95,30 +111,30 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<
 
 /// The bytes of a body within its limits. A body that says it is too large is refused before any of it is read.
 pub async fn read_body(request: Request) -> Result<Bytes, ApiError> {
+    read_body_up_to(request, BODY_BYTES_MAX).await
+}
+
+async fn read_body_up_to(request: Request, bytes_max: usize) -> Result<Bytes, ApiError> {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > BODY_BYTES_MAX as u64) {
-        return Err(too_large());
+    if announced.is_some_and(|length: u64| length > bytes_max as u64) {
+        return Err(too_large(bytes_max));
     }
-    let collect = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+    let collect = Limited::new(request.into_body(), bytes_max).collect();
     match tokio::time::timeout(BODY_READ_TIME_MAX, collect).await {
         Err(_) => Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,
             "BODY_TIMEOUT",
             format!("body did not arrive within {} s", BODY_READ_TIME_MAX.as_secs()),
         )),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(bytes_max)),
         Ok(Err(error)) => Err(ApiError::malformed("MALFORMED_BODY", format!("body cannot be read: {error}"))),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
     }
 }
 
-fn too_large() -> ApiError {
-    ApiError::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "BODY_TOO_LARGE",
-        format!("body is larger than {BODY_BYTES_MAX} bytes"),
-    )
-    .with_details(&json!({"limitBytes": BODY_BYTES_MAX}))
+fn too_large(bytes_max: usize) -> ApiError {
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", format!("body is larger than {bytes_max} bytes"))
+        .with_details(&json!({"limitBytes": bytes_max}))
 }
 
 /// The media type without its parameters, lower case.

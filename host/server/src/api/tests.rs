@@ -28,6 +28,7 @@ use tower::Service as _;
 use super::auth::Role;
 use super::{Api, Catalog, Files, Parts, Trials, description, openapi, router};
 use crate::keys;
+use crate::sync::FileText;
 use plugins::FakeHost;
 
 /// Gives every input back.
@@ -54,9 +55,14 @@ impl Evaluator for Echo {
     }
 }
 
+#[async_trait]
 impl Catalog for Echo {
     fn agents(&self, _: &Realm) -> Vec<String> {
         Vec::new()
+    }
+    async fn refresh(&self) {}
+    async fn files(&self, _: &Realm) -> Option<Vec<FileText>> {
+        None
     }
 }
 
@@ -101,7 +107,8 @@ impl Surface {
         let api = Api::new(Parts {
             service,
             plugins,
-            journal: store,
+            journal: store.clone(),
+            resources: store,
             catalog: Arc::new(Echo),
             trials: Arc::new(Echo),
             files,
@@ -190,6 +197,15 @@ const ROUTES: &[(&str, &str, Option<Role>)] = {
         ("POST", "/api/v1/plugins/{id}/disable", Some(Admin)),
         ("POST", "/api/v1/plugins/{id}/rollback", Some(Admin)),
         ("POST", "/api/v1/plugins/{id}/actions/{action}/invoke", Some(Operator)),
+        ("GET", "/api/v1/agents", Some(Viewer)),
+        ("POST", "/api/v1/agents", Some(Operator)),
+        ("GET", "/api/v1/agents/{name}", Some(Viewer)),
+        ("PUT", "/api/v1/agents/{name}", Some(Operator)),
+        ("DELETE", "/api/v1/agents/{name}", Some(Operator)),
+        ("GET", "/api/v1/agents/{name}/versions", Some(Viewer)),
+        ("GET", "/api/v1/environments", Some(Viewer)),
+        ("GET", "/api/v1/environments/{name}", Some(Viewer)),
+        ("POST", "/api/v1/environments/{name}/sync", Some(Operator)),
         ("GET", "/api/v1/api-keys", Some(Admin)),
         ("POST", "/api/v1/api-keys", Some(Admin)),
         ("POST", "/api/v1/api-keys/{id}/revoke", Some(Admin)),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use caisson_core::ports::{Cluster, Journal, PluginStore, Store};
+use caisson_core::ports::{Cluster, Journal, PluginStore, Resources, Store};
 use caisson_store::{SqliteOptions, SqliteStore};
 
 use super::{Config, Error};
@@ -17,6 +17,7 @@ pub(super) struct Stores {
     pub(super) runs: Arc<dyn Store>,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) plugins: Arc<dyn PluginStore>,
+    pub(super) resources: Arc<dyn Resources>,
     /// Only a store that serves several hosts.
     pub(super) cluster: Option<Arc<dyn Cluster>>,
 }
@@ -26,7 +27,13 @@ impl Stores {
         let failed = |source| Error::Store { at: place(config), source };
         let options = SqliteOptions { size_max: config.store_bytes_max, ..SqliteOptions::default() };
         let store = Arc::new(SqliteStore::open(&config.data_dir, options).await.map_err(failed)?);
-        Ok(Self { runs: store.clone(), journal: store.clone(), plugins: store, cluster: None })
+        Ok(Self {
+            runs: store.clone(),
+            journal: store.clone(),
+            plugins: store.clone(),
+            resources: store,
+            cluster: None,
+        })
     }
 
     /// The 32 bytes that random numbers of guests come from: a step that another host takes up must see the same ones.

@@ -12,6 +12,22 @@ const NAME_BYTES_MAX: usize = 200;
 /// Reads an agent from its file.
 pub fn read(source: &Source) -> Result<AgentSpec, Problem> {
     let problem = |message: String| Problem::new(&source.path, message);
+    let (front, body) = parts(source)?;
+    let stem = source.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let agent = AgentSpec::from_front_matter(stem, &front, &body).map_err(|error| problem(error.to_string()))?;
+    if agent.name.is_empty() || agent.name.len() > NAME_BYTES_MAX || agent.name.chars().any(char::is_control) {
+        return Err(problem("the agent's name is empty, too long or holds control characters".to_owned()));
+    }
+    Ok(agent)
+}
+
+/// The front matter of a file; `null` if it has none.
+pub fn front_matter(source: &Source) -> Result<Value, Problem> {
+    parts(source).map(|(front, _)| front)
+}
+
+fn parts(source: &Source) -> Result<(Value, String), Problem> {
+    let problem = |message: String| Problem::new(&source.path, message);
     let text = std::str::from_utf8(&source.bytes)
         .map_err(|error| problem(format!("is not UTF-8: byte {} is wrong", error.valid_up_to())))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -29,12 +45,7 @@ pub fn read(source: &Source) -> Result<AgentSpec, Problem> {
     if !front.is_object() && !front.is_null() {
         return Err(problem("the front matter is not an object".to_owned()));
     }
-    let stem = source.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let agent = AgentSpec::from_front_matter(stem, &front, body).map_err(|error| problem(error.to_string()))?;
-    if agent.name.is_empty() || agent.name.len() > NAME_BYTES_MAX || agent.name.chars().any(char::is_control) {
-        return Err(problem("the agent's name is empty, too long or holds control characters".to_owned()));
-    }
-    Ok(agent)
+    Ok((front, body.to_owned()))
 }
 
 /// Front matter, body, and how many lines stand before the front matter. A file without front matter is all body.

@@ -9,7 +9,7 @@ use caisson_core::ids::{ApprovalId, Realm, RunId, StepId};
 use caisson_core::json::{Blob, BlobRef, Json, Payload};
 use caisson_core::ports::{
     ApiKeyRow, ApprovalRow, DefinitionRow, EventRow, Held, HostLogLine, ItemRow, LogLevel, LogLine, OutboxRow,
-    ReadyRow, RunRow, StepRow, StoreError, TimerRow, VersionRow,
+    ReadyRow, ResourceKey, ResourceKind, ResourceRow, RunRow, StepRow, StoreError, TimerRow, VersionRow,
 };
 use caisson_core::status::{RunStatus, StepStatus};
 use caisson_core::time::Timestamp;
@@ -207,6 +207,24 @@ pub(crate) fn step(c: &mut Columns<'_>) -> Result<StepRow, StoreError> {
         started_at: c.opt_time()?,
         completed_at: c.opt_time()?,
         entry: c.small()?,
+    })
+}
+
+pub(crate) fn resource(c: &mut Columns<'_>) -> Result<ResourceRow, StoreError> {
+    Ok(ResourceRow {
+        key: ResourceKey {
+            realm: c.realm()?,
+            kind: ResourceKind::parse(c.get()?).ok_or_else(|| corrupt("a resource's kind is unknown"))?,
+            name: c.text()?,
+        },
+        number: c.count()?,
+        digest: c.text()?,
+        source: c.text()?,
+        enabled: c.get()?,
+        file: c.opt_text()?,
+        created_by: c.text()?,
+        created_at: c.time()?,
+        updated_at: c.time()?,
     })
 }
 

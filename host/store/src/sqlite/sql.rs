@@ -101,9 +101,11 @@ macro_rules! statements {
 
 mod load;
 mod plugins;
+mod resources;
 
 pub(crate) use self::load::*;
 pub(crate) use self::plugins::*;
+pub(crate) use self::resources::*;
 
 statements! {
     /// Begins a batch: one crossing to SQLite's thread.
