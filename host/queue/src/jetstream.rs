@@ -21,6 +21,7 @@
 //! message is acknowledged once the claim is durable; from then on the claim's lease counts).
 
 mod error;
+mod events;
 mod fetch;
 mod link;
 mod publish;
@@ -38,6 +39,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use error::{Difference, Error};
+pub use events::EventPublisher;
 pub use link::{Options, Tls};
 
 use fetch::Fetcher;

@@ -6,5 +6,7 @@
 
 mod embedded;
 pub mod jetstream;
+mod managed;
 
 pub use embedded::{EmbeddedQueue, STEPS_LOW, STEPS_MAX};
+pub use managed::{Error as ManagedError, ManagedNats, ManagedOptions};

@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Shared, wire};
 
-type Ack = Pin<Box<dyn Future<Output = Result<PublishAck, PublishError>> + Send>>;
+/// The server's word that it has stored a message, some time.
+pub(super) type Ack = Pin<Box<dyn Future<Output = Result<PublishAck, PublishError>> + Send>>;
 
 /// The task that publishes. It ends when it is told to stop, or nobody is left who publishes, once all it took is stored or lost.
 pub(super) async fn run(publisher: Publisher, mut steps: mpsc::Receiver<Ready>, mut stopped: watch::Receiver<bool>) {

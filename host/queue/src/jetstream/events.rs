@@ -1,0 +1,240 @@
+//! Events for listeners outside, and news for the other hosts.
+//!
+//! Every event of a run goes to `wf.event.run.<run>` of `WORKFLOW_EVENTS`; one about a step to `wf.event.step.<run>.<step id>`, too. The body is
+//! the event as the API shows it, with run, workflow, environment and tenant. Message ids are `run:seq` (and `run:seq:step`), so that
+//! what comes twice within two minutes is stored once.
+//!
+//! Invariants:
+//! - The engine never waits for a listener: what does not fit, or is committed while the server is away, is dropped and counted.
+//! - News is a plain subscription to the same messages; those of this host are left out.
+//!
+//! Deliberately absent: a promise that every event gets here. Events have numbers without gaps: a listener that misses one reads it from the
+//! API.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::message::PublishMessage;
+use caisson_core::ids::{Realm, RunId};
+use caisson_core::json::Json;
+use caisson_core::ports::{CommittedElsewhere, EventRow, EventSink, RunRow};
+use caisson_core::status::RunStatus;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Stream, StreamExt};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::link::Link;
+use super::publish::Ack;
+use super::{CLOSE_MAX, Error, JetStreamQueue};
+
+/// Events that wait to be sent at most: half a second of a busy host, and 16 MiB at most, as larger values stand for themselves by hash.
+const WAITING_MAX: usize = 4096;
+/// Publications that wait for the server's word at most.
+const IN_FLIGHT: usize = 256;
+/// Between two words about dropped events in the log: the first, and then every so many.
+const DROPPED_STEP: u64 = 1000;
+
+/// The host that sent it.
+const HOST: &str = "caisson-host";
+/// The live event's name, as `workflow.step.completed`.
+const EVENT: &str = "caisson-event";
+/// Where the run stands. Only on the last event of a commit.
+const STATUS: &str = "caisson-status";
+
+/// Publishes events.
+pub struct EventPublisher {
+    sender: mpsc::Sender<Outgoing>,
+    host: Arc<str>,
+    dropped: Arc<AtomicU64>,
+    link: Link,
+    stop: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Outgoing {
+    subject: String,
+    message: PublishMessage,
+}
+
+/// The event as the API shows it, and where it belongs.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    seq: u64,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    at: String,
+    actor: Option<&'a str>,
+    step_id: Option<&'a str>,
+    data: &'a Json,
+    prev_hash: &'a str,
+    hash: &'a str,
+    v: u32,
+    run_id: &'a str,
+    workflow_id: &'a str,
+    environment: &'a str,
+    tenant: &'a str,
+}
+
+impl EventPublisher {
+    /// Over the queue's connection. `host` is this process, new at every start.
+    pub fn new(queue: &JetStreamQueue, host: impl Into<Arc<str>>) -> Self {
+        let link = queue.shared.link.clone();
+        let (sender, waiting) = mpsc::channel(WAITING_MAX);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(send_all(link.clone(), waiting, stopped, Arc::clone(&dropped)));
+        Self { sender, host: host.into(), dropped, link, stop, task: Mutex::new(Some(task)) }
+    }
+
+    /// Events that were not sent, or of which the server did not say that it stored them.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more and waits a while for what is on its way.
+    pub async fn close(&self) {
+        self.stop.send_replace(true);
+        let task = self.task.lock().take();
+        if let Some(mut task) = task
+            && tokio::time::timeout(CLOSE_MAX, &mut task).await.is_err()
+        {
+            task.abort();
+        }
+    }
+
+    /// What other hosts commit, from now on.
+    pub async fn subscribe(&self) -> Result<impl Stream<Item = CommittedElsewhere> + Send + Unpin + use<>, Error> {
+        let refused = |error: &dyn std::error::Error| Error::JetStream {
+            what: "the subscription to other hosts' events".to_owned(),
+            reason: super::link::with_sources(error),
+        };
+        let messages = self.link.client.subscribe("wf.event.run.*").await.map_err(|error| refused(&error))?;
+        // The server has to know of it before anything is committed that somebody waits for.
+        self.link.client.flush().await.map_err(|error| refused(&error))?;
+        let own = Arc::clone(&self.host);
+        Ok(messages.filter_map(move |message| {
+            std::future::ready(message.headers.and_then(|headers| news(&headers, &message.payload, &own)))
+        }))
+    }
+
+    fn messages(&self, run: &RunRow, event: &EventRow, last: bool) -> impl Iterator<Item = Outgoing> + use<> {
+        let body = Body {
+            seq: event.seq,
+            kind: &event.kind,
+            at: event.at.to_string(),
+            actor: event.actor.as_deref(),
+            step_id: event.step_id.as_ref().map(caisson_core::ids::StepId::as_str),
+            data: &event.data,
+            prev_hash: &event.prev_hash,
+            hash: &event.hash,
+            v: event.v,
+            run_id: run.id.as_str(),
+            workflow_id: &run.workflow_id,
+            environment: &run.realm.environment,
+            tenant: &run.realm.tenant,
+        };
+        let body = bytes::Bytes::from(serde_json::to_vec(&body).expect("texts and JSON are JSON"));
+        let message = |id: String| {
+            PublishMessage::build()
+                .payload(body.clone())
+                .message_id(id)
+                .header(HOST, &*self.host)
+                .header(EVENT, format!("workflow.{}", event.kind))
+        };
+        let mut of_run = message(format!("{}:{}", run.id, event.seq));
+        if last {
+            of_run = of_run.header(STATUS, run.status.as_str());
+        }
+        let of_run = Outgoing { subject: format!("wf.event.run.{}", run.id), message: of_run };
+        let of_step = event.step_id.as_ref().map(|step| Outgoing {
+            subject: format!("wf.event.step.{}.{step}", run.id),
+            message: message(format!("{}:{}:step", run.id, event.seq)),
+        });
+        std::iter::once(of_run).chain(of_step)
+    }
+}
+
+impl Drop for EventPublisher {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().take() {
+            task.abort();
+        }
+    }
+}
+
+impl EventSink for EventPublisher {
+    fn committed(&self, run: &RunRow, events: &[EventRow]) {
+        for (index, event) in events.iter().enumerate() {
+            for message in self.messages(run, event, index + 1 == events.len()) {
+                if self.sender.try_send(message).is_err() {
+                    drop_one(&self.dropped, "they come faster than the server takes them");
+                }
+            }
+        }
+    }
+}
+
+async fn send_all(
+    link: Link,
+    mut waiting: mpsc::Receiver<Outgoing>,
+    mut stopped: watch::Receiver<bool>,
+    dropped: Arc<AtomicU64>,
+) {
+    let mut acks: FuturesUnordered<Ack> = FuturesUnordered::new();
+    let mut open = true;
+    while open || !acks.is_empty() {
+        let stop = async {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        tokio::select! {
+            Some(ack) = acks.next(), if !acks.is_empty() => if let Err(error) = ack {
+                drop_one(&dropped, &error.to_string());
+            },
+            next = waiting.recv(), if open && acks.len() < IN_FLIGHT => match next {
+                Some(next) => send(&link, next, &mut acks, &dropped).await,
+                None => open = false,
+            },
+            () = stop, if !waiting.is_closed() => waiting.close(),
+        }
+    }
+}
+
+async fn send(link: &Link, next: Outgoing, acks: &mut FuturesUnordered<Ack>, dropped: &AtomicU64) {
+    if !link.is_up() {
+        return drop_one(dropped, "the server is away");
+    }
+    match link.context.send_publish(next.subject, next.message).await {
+        Ok(ack) => acks.push(ack.into_future()),
+        Err(error) => drop_one(dropped, &error.to_string()),
+    }
+}
+
+fn drop_one(dropped: &AtomicU64, reason: &str) {
+    let before = dropped.fetch_add(1, Ordering::Relaxed);
+    if before.is_multiple_of(DROPPED_STEP) {
+        tracing::warn!(dropped = before + 1, reason, "events are not sent to listeners; the API has them");
+    }
+}
+
+/// Reads a message of another host.
+fn news(headers: &HeaderMap, body: &[u8], own: &str) -> Option<CommittedElsewhere> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct News {
+        seq: u64,
+        run_id: RunId,
+        environment: Arc<str>,
+        tenant: Arc<str>,
+    }
+    if headers.get(HOST)?.as_str() == own {
+        return None;
+    }
+    let status = RunStatus::parse(headers.get(STATUS)?.as_str())?;
+    let News { seq, run_id, environment, tenant } = serde_json::from_slice(body).ok()?;
+    Some(CommittedElsewhere { realm: Realm { tenant, environment }, run: run_id, last_seq: seq, status })
+}

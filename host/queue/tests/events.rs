@@ -1,0 +1,128 @@
+//! Events for listeners and news for other hosts, over a real server.
+
+mod support;
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull;
+use caisson_core::ids::StepId;
+use caisson_core::ports::contract::make;
+use caisson_core::ports::{CommittedElsewhere, EventRow, EventSink, RunRow};
+use caisson_core::status::RunStatus;
+use caisson_queue::jetstream::EventPublisher;
+use caisson_test_servers::nats::NatsServer;
+use futures_util::StreamExt;
+use support::{connect, options, raw, soon};
+
+/// A run and the events of a commit that moved it.
+fn moved(run: &mut RunRow, events: u64) -> Vec<EventRow> {
+    let mut events = make::commit(run, events, 1_000).events;
+    for event in &mut events {
+        event.kind = "step.completed".into();
+        event.actor = Some("ann".into());
+        event.step_id = None;
+    }
+    if let Some(last) = events.last_mut() {
+        last.step_id = Some(StepId::new("s1"));
+    }
+    events
+}
+
+async fn stored(server: &NatsServer) -> Vec<(String, serde_json::Value, Option<String>)> {
+    let stream = raw(server).await.get_stream("WORKFLOW_EVENTS").await.expect("is there");
+    let consumer = stream.create_consumer(pull::Config::default()).await.expect("is made");
+    let mut messages = consumer.fetch().max_messages(100).messages().await.expect("answers");
+    let mut found = Vec::new();
+    while let Some(message) = messages.next().await {
+        let message = message.expect("is whole");
+        let body = serde_json::from_slice(&message.payload).expect("is JSON");
+        let name = message.headers.as_ref().and_then(|headers| headers.get("caisson-event")).map(ToString::to_string);
+        found.push((message.subject.to_string(), body, name));
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_gets_every_event_once_as_the_api_shows_it() {
+    let server = NatsServer::new();
+    let queue = connect(options(&server)).await;
+    let events = EventPublisher::new(&queue, "h1");
+    let mut run = make::run("r1", 1_000);
+    let committed = moved(&mut run, 2);
+    events.committed(&run, &committed);
+    events.committed(&run, &committed);
+    soon(events.close()).await;
+    let found = stored(&server).await;
+    let subjects: Vec<_> = found.iter().map(|(subject, ..)| subject.as_str()).collect();
+    assert_eq!(subjects, ["wf.event.run.r1", "wf.event.run.r1", "wf.event.step.r1.s1"]);
+    let (_, body, name) = &found[1];
+    assert_eq!(name.as_deref(), Some("workflow.step.completed"));
+    let last = &committed[1];
+    let expected = serde_json::json!({
+        "seq": last.seq, "type": "step.completed", "at": last.at.to_string(), "actor": "ann", "stepId": "s1",
+        "data": serde_json::from_str::<serde_json::Value>(last.data.get()).expect("is JSON"),
+        "prevHash": &*last.prev_hash, "hash": &*last.hash, "v": last.v,
+        "runId": "r1", "workflowId": "triage", "environment": "default", "tenant": "acme",
+    });
+    assert_eq!(*body, expected);
+    assert_eq!(found[2].1, expected, "the step's listeners hear the same");
+    assert_eq!(events.dropped(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_hears_of_the_commits_of_others_and_not_of_its_own() {
+    let server = NatsServer::new();
+    let (a, b) = (connect(options(&server)).await, connect(options(&server)).await);
+    let (a, b) = (EventPublisher::new(&a, "a"), EventPublisher::new(&b, "b"));
+    let mut news = a.subscribe().await.expect("is subscribed");
+    let mut own = make::run("own", 1_000);
+    let events = moved(&mut own, 1);
+    a.committed(&own, &events);
+    let mut other = make::run("other", 1_000);
+    let events = moved(&mut other, 3);
+    other.status = RunStatus::Completed;
+    b.committed(&other, &events);
+    let heard = soon(news.next()).await.expect("lasts");
+    let expected = CommittedElsewhere {
+        realm: make::realm(),
+        run: other.id.clone(),
+        last_seq: other.last_seq,
+        status: RunStatus::Completed,
+    };
+    assert_eq!(heard, expected, "one word for a commit");
+    assert!(heard.ended());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_a_server_that_is_away_are_counted_and_nobody_waits_and_later_ones_arrive() {
+    let mut server = NatsServer::new();
+    let queue = connect(options(&server)).await;
+    let events = EventPublisher::new(&queue, "h1");
+    let mut news = EventPublisher::new(&queue, "h2").subscribe().await.expect("is subscribed");
+    server.kill();
+    soon(async {
+        while queue.is_connected() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let mut run = make::run("r1", 1_000);
+    let committed = moved(&mut run, 2);
+    events.committed(&run, &committed);
+    soon(async {
+        while events.dropped() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    server.start();
+    soon(async {
+        while !queue.is_connected() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let committed = moved(&mut run, 1);
+    events.committed(&run, &committed);
+    assert_eq!(soon(news.next()).await.expect("lasts").last_seq, run.last_seq);
+}
