@@ -29,7 +29,7 @@ const PING: Duration = Duration::from_secs(5);
 /// How to reach NATS, and how much to ask of it.
 #[derive(Clone)]
 pub struct Options {
-    /// `nats://host:port` or `tls://…`, of one cluster; may hold user and password.
+    /// `nats://host:port` or `tls://…`, of one cluster; may hold user and password, or a token.
     pub urls: Vec<String>,
     /// A token.
     pub token: Option<String>,
@@ -93,12 +93,12 @@ impl Link {
         let addresses = options.urls.iter().map(|url| address(url)).collect::<Result<Vec<_>, _>>()?;
         let servers = addresses.iter().map(shown).collect::<Vec<_>>().join(", ");
         let (sender, state) = watch::channel(LinkState { up: true });
-        let connect = identity(options).await?.event_callback(move |event| {
+        let connect = identity(options, &addresses).await?.event_callback(move |event| {
             note(&sender, &event);
             std::future::ready(())
         });
         let client = connect
-            .connect(addresses)
+            .connect(addresses.into_iter().map(bare).collect::<Vec<_>>())
             .await
             .map_err(|error| Error::Connect { servers, reason: with_sources(&error) })?;
         let context = ContextBuilder::new()
@@ -147,7 +147,7 @@ fn turn(state: &watch::Sender<LinkState>, up: bool) {
     state.send_if_modified(|state| std::mem::replace(&mut state.up, up) != up);
 }
 
-async fn identity(options: &Options) -> Result<ConnectOptions, Error> {
+async fn identity(options: &Options, addresses: &[ServerAddr]) -> Result<ConnectOptions, Error> {
     let mut connect = ConnectOptions::new()
         .name(format!("caisson {}", options.host))
         .connection_timeout(ANSWER_MAX)
@@ -158,6 +158,14 @@ async fn identity(options: &Options) -> Result<ConnectOptions, Error> {
             let doubled = RECONNECT_MIN.saturating_mul(1 << u32::try_from(attempts).unwrap_or(u32::MAX).min(10));
             doubled.min(RECONNECT_MAX)
         });
+    // The client does not look at what the address holds. A name alone is a token, as everywhere in NATS.
+    if let Some(address) = addresses.iter().find(|address| address.has_user_pass()) {
+        let name = plain(address.username().unwrap_or_default());
+        connect = match address.password() {
+            Some(password) => connect.user_and_password(name, plain(password)),
+            None => connect.token(name),
+        };
+    }
     if let Some(token) = &options.token {
         connect = connect.token(token.clone());
     }
@@ -195,6 +203,33 @@ fn address(url: &str) -> Result<ServerAddr, Error> {
     })
 }
 
+/// A part of an address without its percent signs.
+fn plain(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.filter(|_| first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Without user and password: the client writes addresses into logs.
+fn bare(address: ServerAddr) -> ServerAddr {
+    let mut url = address.clone().into_inner();
+    let stripped = url.set_username("").and_then(|()| url.set_password(None)).is_ok();
+    ServerAddr::from_url(url).ok().filter(|_| stripped).unwrap_or(address)
+}
+
 /// Without user and password.
 fn shown(address: &ServerAddr) -> String {
     format!("{}:{}", address.host(), address.port())
@@ -212,4 +247,23 @@ pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_addresses_may_hold_anything() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("a%40b%3A%2f", "a@b:/"),
+            ("100%", "100%"),
+            ("%zz%4", "%zz%4"),
+            ("%C3%A4", "\u{e4}"),
+            ("", ""),
+        ] {
+            assert_eq!(plain(text), expected);
+        }
+    }
 }
