@@ -104,8 +104,12 @@ impl JetStreamQueue {
         Ok(Self { shared, sender, fetcher, stop, publisher, tasks })
     }
 
-    /// Publishes no more and waits a while for what is on its way. What is left is found by its READY row.
+    /// Fetches and publishes no more, and waits a while for what is on its way. What is left is found by its READY row. Whoever waits for a
+    /// step waits for ever.
     pub async fn close(&self) {
+        for task in &self.tasks {
+            task.abort();
+        }
         self.stop.send_replace(true);
         let publisher = self.publisher.lock().take();
         if let Some(mut publisher) = publisher

@@ -359,3 +359,34 @@ async fn empty(server: &NatsServer) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_closes_takes_no_step_with_it() {
+    let server = NatsServer::new();
+    let (leaves, stays) = (connect(options(&server)).await, connect(options(&server)).await);
+    let waiting = tokio::time::timeout(Duration::from_millis(100), leaves.next()).await;
+    assert!(waiting.is_err(), "there is nothing yet, and its pull is still open");
+    soon(leaves.close()).await;
+    let began = Instant::now();
+    stays.publish(steps(0..1), false);
+    assert_eq!(soon(take(&stays)).await, step(0));
+    assert!(began.elapsed() < Duration::from_secs(4), "not only after the delivery was given up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_is_on_its_way_for_milliseconds() {
+    const STEPS: u64 = 300;
+    let server = NatsServer::new();
+    let queue = connect(options(&server)).await;
+    let mut took = Vec::new();
+    for number in 0..STEPS {
+        let began = Instant::now();
+        queue.publish(steps(number..number + 1), false);
+        assert_eq!(soon(take(&queue)).await.step, number);
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    let (median, late) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+    eprintln!("from publish to next: median {median:?}, 99 of 100 within {late:?}");
+    assert!(median < Duration::from_millis(50), "{median:?}");
+}

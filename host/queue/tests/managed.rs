@@ -112,3 +112,37 @@ async fn a_program_that_is_not_there_or_does_not_run_is_said() {
     let error = ManagedNats::start(options).await.expect_err("the port is taken").to_string();
     assert!(error.contains("address already in use"), "{error}");
 }
+
+/// Not a test by itself: the process that [`it_does_not_outlive_a_host_that_is_killed`] kills.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs until it is killed; the test below starts it"]
+async fn holds_a_server_until_it_is_killed() {
+    let dir = std::env::var_os("CAISSON_TEST_DIR").expect("the directory is named");
+    let server = ManagedNats::start(managed(Path::new(&dir))).await.expect("starts");
+    std::fs::write(Path::new(&dir).join("url"), server.url()).expect("is written");
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_does_not_outlive_a_host_that_is_killed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut host = std::process::Command::new(std::env::current_exe().expect("is known"))
+        .args(["--ignored", "--exact", "holds_a_server_until_it_is_killed"])
+        .env("CAISSON_TEST_DIR", dir.path())
+        .spawn()
+        .expect("starts");
+    soon(async {
+        while !dir.path().join("url").is_file() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(!processes(dir.path()).is_empty());
+    host.kill().and_then(|()| host.wait()).expect("is killed");
+    soon(async {
+        while !processes(dir.path()).is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
