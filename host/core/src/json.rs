@@ -1,5 +1,7 @@
 //! JSON that travels as exact bytes, and the payloads that are stored once.
 
+mod plain;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -54,11 +56,25 @@ pub fn depth(text: &str) -> usize {
 impl Json {
     /// Checks that the text is one JSON value, not nested deeper than a [`Value`] may be, and keeps its bytes.
     pub fn parse(text: impl Into<String>) -> Result<Self, serde_json::Error> {
-        let text = text.into();
+        let text = match Self::plain(text.into()) {
+            Ok(json) => return Ok(json),
+            Err(text) => text,
+        };
         if depth(&text) > DEPTH_MAX {
             return Err(serde::de::Error::custom(format!("lists and objects are nested more than {DEPTH_MAX} deep")));
         }
         RawValue::from_string(text).map(|raw| Self(Arc::from(raw)))
+    }
+
+    /// Takes a text that is easily seen to be JSON which any reader can read as a value; else gives it back, for [`Json::parse`] to decide.
+    #[expect(unsafe_code, reason = "a second reading would cost more than the first")]
+    pub fn plain(text: String) -> Result<Self, String> {
+        if !plain::is_plain(&text) {
+            return Err(text);
+        }
+        // SAFETY: it is one well-formed value without space around it.
+        let raw = unsafe { RawValue::from_string_unchecked(text) };
+        Ok(Self(Arc::from(raw)))
     }
 
     /// The JSON text of anything that serialises to JSON.

@@ -123,6 +123,10 @@ fn well_formed(code: &str) -> bool {
 }
 
 fn json(text: String, what: &str) -> Result<Json, Failure> {
+    let text = match Json::plain(text) {
+        Ok(json) => return Ok(json),
+        Err(text) => text,
+    };
     // serde_json bounds nesting when a value is read, but not when it is only scanned: read it, so that no later reader fails.
     let parsed = serde_json::from_str::<Checked>(&text).map_err(|e| e.to_string());
     parsed.and_then(|Checked| Json::parse(text).map_err(|e| e.to_string())).map_err(|e| {
