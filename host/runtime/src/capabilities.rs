@@ -20,8 +20,6 @@ mod wasi;
 use caisson_core::plugin::{Capability, Denied};
 use wasmtime::component::{HasSelf, Linker};
 
-pub(crate) use self::wasi::context as wasi_context;
-
 use crate::bindings::caisson::step;
 use crate::bindings::caisson::step::capability::Error;
 use crate::limits::{Exceeded, Limit};

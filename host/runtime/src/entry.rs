@@ -17,7 +17,6 @@ use wasmtime::{Store, UpdateDeadline};
 
 use crate::assets::Assets;
 use crate::bindings::caisson::step::types as wire;
-use crate::capabilities::wasi_context;
 use crate::clock::VirtualClock;
 use crate::convert;
 use crate::journal::Cursor;
@@ -127,13 +126,13 @@ pub(crate) fn state(call: &Call, assets: Arc<Assets>) -> State {
     let mut handles = ResourceTable::new();
     handles.set_max_capacity(usize::try_from(limits.handles).unwrap_or(usize::MAX));
     State {
-        wasi: wasi_context(&log),
+        wasi: None,
         handles,
         limiter: Limiter::new(limits.memory_bytes, limits.table_elements),
         limits: *limits,
         log,
         host_calls: 0,
-        random: Random::new(&shared.random_key, invocation.step.as_str(), invocation.attempt, invocation.entry),
+        random: Random::new(shared.random_key, invocation.step.clone(), invocation.attempt, invocation.entry),
         clock: Arc::new(VirtualClock::new(invocation.now)),
         effective: Arc::clone(effective),
         cursor: Cursor::new(journal, entry, invocation.step.clone(), Arc::clone(&invocation.idempotency_key)),

@@ -22,7 +22,8 @@ use crate::random::Random;
 use crate::redact::Redactor;
 
 pub(crate) struct State {
-    pub(crate) wasi: WasiCtx,
+    /// Made when it is asked for: most entries never do.
+    pub(crate) wasi: Option<WasiCtx>,
     pub(crate) handles: ResourceTable,
     pub(crate) limiter: Limiter,
     pub(crate) limits: Limits,

@@ -41,7 +41,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 }
 
 /// The context of one entry.
-pub(crate) fn context(log: &Arc<LogBook>) -> WasiCtx {
+fn context(log: &Arc<LogBook>) -> WasiCtx {
     WasiCtxBuilder::new()
         .stdout(Output { log: Arc::clone(log), level: LogLevel::Info })
         .stderr(Output { log: Arc::clone(log), level: LogLevel::Error })
@@ -53,7 +53,8 @@ pub(crate) fn context(log: &Arc<LogBook>) -> WasiCtx {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.handles }
+        let log = &self.log;
+        WasiCtxView { ctx: self.wasi.get_or_insert_with(|| context(log)), table: &mut self.handles }
     }
 }
 
