@@ -2,6 +2,7 @@
 //!
 //! Invariant: whatever a guest does, an entry ends with a result and the usage, and the next entry starts from nothing.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,10 @@ use crate::random::Random;
 use crate::redact::Redactor;
 use crate::state::{Quota, Shared, State};
 use crate::trap;
+
+/// Texts up to this size are checked in some tens of microseconds: where larger ones are, an entry leaves the host's
+/// threads to the host.
+pub(crate) const BRIEF_BYTES_MAX: usize = 64 << 10;
 
 /// What one entry is given.
 pub(crate) struct Call {
@@ -58,9 +63,7 @@ impl From<Entry> for Measured {
 /// Runs one entry to its end. Ends promptly when dropped: a guest yields at every tick of the epoch.
 pub(crate) async fn run(compiled: &Compiled, code: &Code, config: &Json, call: Call) -> Measured {
     let name = Arc::clone(&call.invocation.action);
-    let plugin = &call.effective.package().id;
-    let action = name.strip_prefix(plugin.as_str()).and_then(|name| name.strip_prefix('.'));
-    let Some(action) = action.and_then(|name| compiled.action(name)) else {
+    let Some(action) = compiled.named(&call.effective.package().id, &name) else {
         return failed(missing(&name)).into();
     };
     if let Some(schema) = &action.input {
@@ -77,6 +80,11 @@ pub(crate) async fn run(compiled: &Compiled, code: &Code, config: &Json, call: C
         Err(failure) => return failed(failure).into(),
     };
     let Ended { result, usage, fuel } = guest(code, state, limits, &sent, effective.package(), deadline).await;
+    if let Ok(wire::Outcome::Done(text)) = &result
+        && text.len() > BRIEF_BYTES_MAX
+    {
+        tokio::task::yield_now().await;
+    }
     let result = result.and_then(|outcome| finish(&effective, &limits, &redactor, outcome));
     let result = result.map_err(|failure| redactor.failure(failure));
     let mut warnings = Vec::new();
@@ -178,13 +186,15 @@ async fn guest(
     let meter = Arc::new(Meter::default());
     let log = Arc::clone(&state.log);
     let mut store = store(code, state, limits, &meter);
-    let called = Metered::new(Arc::clone(&meter), async {
-        let instance = code.pre.instantiate_async(&mut store).await?;
-        instance.caisson_step_executor().call_execute(&mut store, sent).await
-    });
     let wall = Instant::now() + Duration::from_millis(limits.wall_ms);
     let until = deadline.map_or(wall, |deadline| deadline.min(wall));
-    let answered = tokio::time::timeout_at(until, called).await;
+    let answered = {
+        let called = pin!(async {
+            let instance = code.pre.instantiate_async(&mut store).await?;
+            instance.caisson_step_executor().call_execute(&mut store, sent).await
+        });
+        tokio::time::timeout_at(until, Metered::new(&meter, called)).await
+    };
 
     let denied = store.data().limiter.denied();
     let result = match answered {
@@ -203,13 +213,15 @@ async fn guest(
 }
 
 fn store(code: &Code, state: State, limits: Limits, meter: &Arc<Meter>) -> Store<State> {
-    /// Looked at and given way at every tick.
+    /// The first tick may come at once: only the second says that the guest has run for a while.
+    const FIRST_TICKS: u64 = 2;
+    /// Then it is looked at, and gives way, at every tick.
     const TICKS: u64 = 1;
     let mut store = Store::new(code.pre.engine(), state);
-    store.limiter(|state| &mut state.limiter);
+    store.limiter_async(|state| &mut state.limiter);
     // A result a little over the limit is named by its own check; one far over it is not even copied.
     store.set_hostcall_fuel(usize::try_from(limits.call_bytes.max(limits.output_bytes)).unwrap_or(usize::MAX));
-    store.set_epoch_deadline(TICKS);
+    store.set_epoch_deadline(FIRST_TICKS);
     if code.fuel {
         // Fails only where fuel is not counted.
         drop(store.set_fuel(FUEL));

@@ -1,6 +1,12 @@
 //! Memory of one store, all memories and tables together.
 
+use async_trait::async_trait;
+
 use crate::limits::{Exceeded, INSTANCES_MAX, Limit, MEMORIES_MAX, TABLES_MAX};
+
+/// A guest that gets more memory has given way before. Filling or hashing so much takes some milliseconds, in which no
+/// tick reaches it, and an entry that gives way leaves the host's threads (see `threads`).
+const BRIEF_BYTES_MAX: u64 = 8 << 20;
 
 /// Bytes that a table element takes in the host.
 const ELEMENT_BYTES: u64 = size_of::<usize>() as u64;
@@ -30,11 +36,14 @@ impl Limiter {
         self.denied
     }
 
-    fn grow(&mut self, more: u64) -> bool {
+    async fn grow(&mut self, more: u64) -> bool {
         let total = self.bytes.saturating_add(more);
         if total > self.memory_max {
             self.denied = Some(Exceeded { limit: Limit::Memory, max: self.memory_max });
             return false;
+        }
+        if total > BRIEF_BYTES_MAX && self.peak_bytes <= BRIEF_BYTES_MAX {
+            tokio::task::yield_now().await;
         }
         self.bytes = total;
         self.peak_bytes = self.peak_bytes.max(total);
@@ -42,17 +51,28 @@ impl Limiter {
     }
 }
 
-impl wasmtime::ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+#[async_trait]
+impl wasmtime::ResourceLimiterAsync for Limiter {
+    async fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             // The guest's own maximum or the pool's slot: it will be refused, so it must not count.
             self.denied = Some(Exceeded { limit: Limit::Memory, max: self.memory_max });
             return Ok(false);
         }
-        Ok(self.grow(desired.saturating_sub(current) as u64))
+        Ok(self.grow(desired.saturating_sub(current) as u64).await)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    async fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             self.denied = Some(Exceeded { limit: Limit::Table, max: self.elements_max });
             return Ok(false);
@@ -62,7 +82,7 @@ impl wasmtime::ResourceLimiter for Limiter {
             self.denied = Some(Exceeded { limit: Limit::Table, max: self.elements_max });
             return Ok(false);
         }
-        if !self.grow(more * ELEMENT_BYTES) {
+        if !self.grow(more * ELEMENT_BYTES).await {
             return Ok(false);
         }
         self.elements += more;

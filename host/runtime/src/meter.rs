@@ -1,7 +1,6 @@
 //! CPU time of one guest: thread time summed around polls, so that neither waiting nor a busy machine counts.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
@@ -37,18 +36,18 @@ impl Meter {
 }
 
 /// Runs a future and meters its polls.
-pub(crate) struct Metered<F> {
-    meter: Arc<Meter>,
-    inner: Pin<Box<F>>,
+pub(crate) struct Metered<'a, F> {
+    meter: &'a Meter,
+    inner: Pin<&'a mut F>,
 }
 
-impl<F: Future> Metered<F> {
-    pub(crate) fn new(meter: Arc<Meter>, inner: F) -> Self {
-        Self { meter, inner: Box::pin(inner) }
+impl<'a, F: Future> Metered<'a, F> {
+    pub(crate) fn new(meter: &'a Meter, inner: Pin<&'a mut F>) -> Self {
+        Self { meter, inner }
     }
 }
 
-impl<F: Future> Future for Metered<F> {
+impl<F: Future> Future for Metered<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {

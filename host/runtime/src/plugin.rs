@@ -13,6 +13,7 @@ use crate::limits::Limits;
 use crate::package::Error;
 use crate::schema::Schema;
 use crate::state::State;
+use crate::threads::Habit;
 
 /// A component that is compiled and linked.
 pub(crate) struct Code {
@@ -43,17 +44,20 @@ pub(crate) struct Action {
     pub(crate) name: String,
     pub(crate) input: Option<Schema>,
     pub(crate) output: Option<Schema>,
+    /// How long its entries last.
+    pub(crate) habit: Habit,
 }
 
 impl Compiled {
     pub(crate) fn new(package: &Package, code: Arc<Code>, limits: Limits, assets: Arc<Assets>) -> Result<Self, Error> {
         let actions = package.actions.iter().map(action).collect::<Result<_, _>>()?;
-        let described = Action { name: DESCRIBED.to_owned(), input: None, output: None };
+        let described = Action { name: DESCRIBED.to_owned(), input: None, output: None, habit: Habit::default() };
         Ok(Self { code, limits, assets, actions, described })
     }
 
-    /// By its name within the plugin.
-    pub(crate) fn action(&self, name: &str) -> Option<&Action> {
+    /// By its full name.
+    pub(crate) fn named(&self, plugin: &str, name: &str) -> Option<&Action> {
+        let name = name.strip_prefix(plugin)?.strip_prefix('.')?;
         self.actions.iter().chain([&self.described]).find(|action| action.name == name)
     }
 }
@@ -67,6 +71,7 @@ fn action(spec: &ActionSpec) -> Result<Action, Error> {
         name: spec.name.clone(),
         input: compile("input", spec.input_schema.as_ref())?,
         output: compile("output", spec.output_schema.as_ref())?,
+        habit: Habit::default(),
     })
 }
 

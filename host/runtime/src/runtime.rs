@@ -19,13 +19,13 @@ use crate::cache::Cache;
 use crate::capabilities;
 use crate::config::RuntimeConfig;
 use crate::engine::{self, Allocation};
-use crate::entry::{self, Call, Measured};
+use crate::entry::{self, BRIEF_BYTES_MAX, Call, Measured};
 use crate::loader::Loader;
 use crate::package::{self, Error};
 use crate::plugin::{Code, Compiled, Version};
 use crate::registry::Registry;
 use crate::state::Shared;
-use crate::threads::{Guests, Ticker};
+use crate::threads::{Guests, Lost, Ticker};
 
 /// The plugin host.
 pub struct Runtime {
@@ -172,22 +172,26 @@ impl Runtime {
         Some((package, Arc::clone(self.built_in.get(builtin::SCRIPT)?)))
     }
 
-    /// Runs one entry on the guests' threads.
+    /// Runs one entry: see [`Guests::run`] for where.
     pub(crate) async fn enter(&self, compiled: Arc<Compiled>, code: Arc<Code>, config: Json, call: Call) -> Measured {
         let Ok(_slots) = self.slots.acquire_many(code.slots).await else {
             return entry::failed(stopped("the plugin host is shutting down")).into();
         };
+        let entered = Arc::clone(&compiled);
+        let action = entered.named(&call.effective.package().id, &call.invocation.action);
+        // What is large takes the host long to check, before any tick.
+        let habit = action.map(|action| &action.habit).filter(|_| call.invocation.input.get().len() <= BRIEF_BYTES_MAX);
         // The ticking ends with the guest and not with the caller: an aborted guest is only reached by a tick.
         let ticking = self.ticker.tick();
-        let running = self.guests.run(async move {
+        let running = Box::pin(async move {
             let entry = entry::run(&compiled, &code, &config, call).await;
             drop(ticking);
             entry
         });
-        match running.await {
+        match self.guests.run(habit, running).await {
             Ok(measured) => measured,
-            Err(error) if error.is_cancelled() => entry::failed(stopped("the plugin host is shutting down")).into(),
-            Err(error) => {
+            Err(Lost::Stopped) => entry::failed(stopped("the plugin host is shutting down")).into(),
+            Err(error @ Lost::Panicked(_)) => {
                 tracing::error!(%error, "an entry panicked in the host");
                 entry::failed(stopped("the plugin host has a fault: see its log")).into()
             }

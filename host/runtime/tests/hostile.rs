@@ -199,6 +199,16 @@ async fn the_steps_own_time_is_a_timeout_and_no_limit() {
 }
 
 #[tokio::test]
+async fn a_stuck_guest_leaves_its_callers_thread() {
+    let runtime = runtime().await;
+    let mut stuck = Box::pin(runtime.run(invocation(runtime, "hostile.spin", &Value::Null)));
+    let began = Instant::now();
+    assert!(tokio::time::timeout(Duration::ZERO, &mut stuck).await.is_err(), "it spins");
+    assert!(began.elapsed() < Duration::from_millis(500), "half of its CPU time: {:?}", began.elapsed());
+    assert_eq!(failure(&stuck.await).code, "CPU_TIME_LIMIT");
+}
+
+#[tokio::test]
 async fn innocents_run_beside_attackers() {
     let runtime = runtime().await;
     let attackers: Vec<_> = (0..4)
