@@ -233,7 +233,7 @@ async fn keep(shared: Arc<Shared>) {
                 shared.window.hurry(shared.clock.now());
             }
             Err(error @ Error::Settings { .. }) => {
-                tracing::error!(%error, "failed to");
+                tracing::error!(%error, "JetStream was changed while hosts run, and is not used until it is mended");
                 tokio::time::sleep(RETRY_SETTINGS).await;
                 shared.trouble.notify_one();
             }

@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64};
-use caisson_core::ports::{Ready, TaskQueue};
-use caisson_queue::jetstream::{Error, JetStreamQueue, Options, Tls};
+use caisson_core::ports::contract::make;
+use caisson_core::ports::{EventSink, Ready, TaskQueue};
+use caisson_queue::jetstream::{Error, EventPublisher, JetStreamQueue, Options, Tls};
 use caisson_test_servers::nats::{self, NatsServer};
+use futures_util::StreamExt;
 use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair as TlsKey};
 use serde_json::{Value, json};
@@ -203,4 +205,42 @@ async fn a_server_without_jetstream_says_what_is_missing() {
         panic!("it must be refused")
     };
     assert!(matches!(error, Error::JetStream { .. }), "{error}");
+}
+
+/// What `docs/nats.md` says a host needs, and no more.
+const PUBLISH: &[&str] = &[
+    "wf.task.>",
+    "wf.event.>",
+    "$JS.API.STREAM.INFO.*",
+    "$JS.API.STREAM.CREATE.*",
+    "$JS.API.CONSUMER.INFO.WORKFLOW_TASKS.hosts",
+    "$JS.API.CONSUMER.CREATE.WORKFLOW_TASKS.hosts",
+    "$JS.API.CONSUMER.MSG.NEXT.WORKFLOW_TASKS.hosts",
+    "$JS.ACK.WORKFLOW_TASKS.hosts.>",
+];
+const SUBSCRIBE: &[&str] = &["_INBOX.>", "wf.event.run.*"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_no_more_rights_than_the_page_about_nats_names() {
+    let page = include_str!("../../../docs/nats.md");
+    for subject in PUBLISH.iter().chain(SUBSCRIBE) {
+        assert!(page.contains(&format!("`{subject}`")), "{subject} is not on the page");
+    }
+    let config = format!(
+        "authorization {{ users: [ {{ user: host, password: pw, permissions: {{ publish: {}, subscribe: {} }} }} ] }}",
+        json!(PUBLISH),
+        json!(SUBSCRIBE),
+    );
+    let server = NatsServer::start_with(nats::Options { config, ..nats::Options::default() });
+    let address = || Options::new(format!("nats://host:pw@127.0.0.1:{}", server.port()), "test");
+    works(address()).await;
+    let (a, b) = (connect(address()).await, connect(address()).await);
+    let (a, b) = (EventPublisher::new(&a, "a"), EventPublisher::new(&b, "b"));
+    let mut news = a.subscribe().await.expect("is subscribed");
+    let mut run = make::run("r1", 1_000);
+    let events = make::commit(&mut run, 1, 1_000).events;
+    b.committed(&run, &events);
+    assert_eq!(soon(news.next()).await.expect("lasts").run, run.id);
+    soon(b.close()).await;
+    assert_eq!(b.dropped(), 0);
 }
