@@ -1,5 +1,5 @@
 //! What every store must do, as checks over the port: the suite that SQLite, PostgreSQL and the store in memory pass alike; and what every
-//! queue must do ([`check_queue`]).
+//! queue must do ([`check_queue`]); and what a store does that serves several hosts ([`check_cluster`]).
 //!
 //! Each check gets a fresh, empty store and panics with what it found. [`transcript`] plays a seeded random sequence of operations and
 //! writes down everything that can be seen: two stores that agree give the same text.
@@ -9,6 +9,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a check panics when it fails; that is what it is for")]
 
 mod admission;
+mod cluster;
 mod commits;
 mod definitions;
 mod exact;
@@ -24,7 +25,9 @@ mod resources;
 mod work;
 
 use std::sync::Arc;
+use std::task::Poll;
 
+pub use cluster::check_cluster;
 pub use queue::{QueueKind, check_queue};
 pub use random::transcript;
 
@@ -34,6 +37,21 @@ use super::{Journal, PluginStore, Resources, Store};
 pub trait Whole: Store + Journal + PluginStore + Resources {}
 
 impl<T: Store + Journal + PluginStore + Resources> Whole for T {}
+
+/// All of them at once: the suite has no runtime, and needs none for this.
+async fn side_by_side<F: Future>(all: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = all.into_iter().map(|one| (Box::pin(one), None)).collect();
+    std::future::poll_fn(|context| {
+        for (one, done) in waiting.iter_mut().filter(|(_, done)| done.is_none()) {
+            if let Poll::Ready(value) = one.as_mut().poll(context) {
+                *done = Some(value);
+            }
+        }
+        if waiting.iter().any(|(_, done)| done.is_none()) { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, done)| done).collect()
+}
 
 /// Runs the checks of a module, each on a store of its own.
 macro_rules! run {

@@ -1,6 +1,6 @@
 //! Runs that count together: no more of them begin than may, and those that wait come in their order.
 
-use super::make;
+use super::{make, side_by_side};
 use crate::ids::{Realm, RunId};
 use crate::ports::{Admission, Commit, CommitError, Place, RunRow, SlotKey, Store};
 use crate::status::RunStatus;
@@ -73,7 +73,7 @@ pub(super) async fn no_more_runs_of_a_key_begin_than_may(store: &dyn Store) {
 
 pub(super) async fn many_at_once_still_leave_no_more_than_may(store: &dyn Store) {
     let all = (0..40).map(|n| add_owned(store, format!("r{n:02}"), n));
-    let results = futures_join(all).await;
+    let results = side_by_side(all).await;
     assert_eq!(results.iter().filter(|ok| **ok).count(), 3);
     assert_eq!(admitted(store, &key("k")).await.len(), 3);
 }
@@ -84,23 +84,6 @@ async fn add_owned(store: &dyn Store, id: String, at: i64) -> bool {
         Err(CommitError::NoRoom) => false,
         Err(other) => panic!("{other}"),
     }
-}
-
-/// All of them, side by side: the suite has no runtime, and needs none for this.
-async fn futures_join<F: Future<Output = bool>>(all: impl Iterator<Item = F>) -> Vec<bool> {
-    let mut waiting: Vec<_> = all.map(|one| (Box::pin(one), None)).collect();
-    std::future::poll_fn(|context| {
-        for (one, done) in waiting.iter_mut().filter(|(_, done)| done.is_none()) {
-            if let std::task::Poll::Ready(value) = one.as_mut().poll(context) {
-                *done = Some(value);
-            }
-        }
-        match waiting.iter().map(|(_, done)| *done).collect() {
-            Some(values) => std::task::Poll::Ready(values),
-            None => std::task::Poll::Pending,
-        }
-    })
-    .await
 }
 
 pub(super) async fn those_that_wait_come_in_their_order_and_nobody_overtakes_them(store: &dyn Store) {
