@@ -3,6 +3,10 @@
 //! Found in the newest `/usr/lib/postgresql/*/bin` or on the `PATH`; else installed with apt-get, which needs root. PostgreSQL does not run
 //! as root, so tests of root run it as another user.
 //!
+//! Each server has a guard: a process that waits for the end of a pipe that this process holds, then ends the server and deletes its data. It
+//! comes however this process ends, and a server may be shared by threads that come and go (a parent-death signal would come with the end of
+//! the *thread* that started it).
+//!
 //! Durable as in earnest: `fsync` stays on, and a server that is killed recovers from its log when it is started again.
 
 use std::ffi::OsStr;
@@ -10,8 +14,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, Weak};
-use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -33,32 +36,42 @@ const PORTS_MAX: u32 = 5;
 #[derive(Debug)]
 pub struct PostgresServer {
     programs: PathBuf,
-    user: Option<&'static str>,
+    user: Option<User>,
     dir: TempDir,
     port: u16,
     child: Mutex<Option<Child>>,
     databases: AtomicU64,
+    guard: Option<Child>,
+}
+
+/// Numbers of a user and its group.
+#[derive(Clone, Debug)]
+struct User {
+    uid: String,
+    gid: String,
 }
 
 impl PostgresServer {
     /// Starts a server on a free port of the loopback with no data.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory for PostgreSQL");
-        let server = Self { programs: programs(), user: user(), dir, port: 0, child: Mutex::default(), databases: AtomicU64::new(0) };
-        server.make_cluster();
-        server.on_free_port()
+        let guard = Some(guard(dir.path()));
+        let (child, databases) = (Mutex::default(), AtomicU64::new(0));
+        let mut server = Self { programs: programs(), user: user(), dir, port: 0, child, databases, guard };
+        server.make_data();
+        for _ in 0..PORTS_MAX {
+            server.port = free_port();
+            if server.launch().is_ok() {
+                return server;
+            }
+        }
+        panic!("PostgreSQL does not start: {}", server.log());
     }
 
-    /// The server that all tests of this process share, ended when the last one lets go of it, or with the process.
-    pub fn shared() -> Arc<Self> {
-        static SHARED: OnceLock<Mutex<Weak<PostgresServer>>> = OnceLock::new();
-        let mut shared = SHARED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = shared.upgrade() {
-            return server;
-        }
-        let server = Arc::new(Self::new());
-        *shared = Arc::downgrade(&server);
-        server
+    /// The server that all tests of this process share. It ends with the process.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<PostgresServer> = OnceLock::new();
+        SHARED.get_or_init(Self::new)
     }
 
     /// A URL of the database that is there from the start, by its superuser.
@@ -69,14 +82,23 @@ impl PostgresServer {
     /// Makes an empty database and gives its URL.
     pub fn create_database(&self) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        self.execute(&format!("CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy"));
+        self.execute(&format!("CREATE DATABASE {name} TEMPLATE template0"));
         self.url_of(&name)
     }
 
     /// Runs a statement in the database that is there from the start, and gives what it answers, a line for each row.
     pub fn execute(&self, sql: &str) -> String {
         let output = Command::new(self.programs.join("psql"))
-            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1", "--command", sql])
+            .args([
+                "--no-psqlrc",
+                "--quiet",
+                "--tuples-only",
+                "--no-align",
+                "--set",
+                "ON_ERROR_STOP=1",
+                "--command",
+                sql,
+            ])
             .arg(self.url())
             .output()
             .expect("psql can be run");
@@ -96,7 +118,6 @@ impl PostgresServer {
 
     /// Ends the server at once, as a power cut would: no connection is told, and the next start recovers.
     pub fn kill(&self) {
-        // The server's children see that it is gone and end as well, but not at once: the data is free when its lock is.
         self.end("-KILL");
     }
 
@@ -109,8 +130,10 @@ impl PostgresServer {
     /// Starts it again on the same port and data.
     pub fn start(&self) {
         assert!(self.child().is_none(), "PostgreSQL runs already");
-        if let Err(error) = self.launch() {
-            panic!("PostgreSQL does not start again: {error}: {}", self.log());
+        let began = Instant::now();
+        // The children of one that was killed end by themselves, a little later; until then the data is not free.
+        while let Err(error) = self.launch() {
+            assert!(began.elapsed() < START_MAX, "PostgreSQL does not start again: {error}: {}", self.log());
         }
     }
 
@@ -128,7 +151,7 @@ impl PostgresServer {
         format!("postgres://{ROLE}@127.0.0.1:{}/{database}", self.port)
     }
 
-    fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -149,13 +172,13 @@ impl PostgresServer {
     }
 
     /// Makes the files of an empty server.
-    fn make_cluster(&self) {
-        if let Some(user) = self.user {
-            let status = Command::new("chown").arg(user).arg(self.dir.path()).status().expect("chown can be run");
-            assert!(status.success(), "chown {user}");
+    fn make_data(&self) {
+        if let Some(User { uid, .. }) = &self.user {
+            let status = Command::new("chown").arg(uid).arg(self.dir.path()).status().expect("chown can be run");
+            assert!(status.success(), "chown {uid}");
         }
         let output = self
-            .command("initdb", &[])
+            .command("initdb")
             .arg("--pgdata")
             .arg(self.data())
             .args(["--username", ROLE, "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync"])
@@ -164,32 +187,25 @@ impl PostgresServer {
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn on_free_port(mut self) -> Self {
-        for _ in 0..PORTS_MAX {
-            self.port = free_port();
-            if self.launch().is_ok() {
-                return self;
+    /// One of the programs, as the user who may run it.
+    fn command(&self, program: &str) -> Command {
+        let program = self.programs.join(program);
+        let mut command = match &self.user {
+            None => Command::new(program),
+            Some(User { uid, gid }) => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", uid, "--regid", gid, "--clear-groups"]).arg(program);
+                command
             }
-        }
-        panic!("PostgreSQL does not start: {}", self.log());
-    }
-
-    /// One of the programs, as the user who may run it. With a word for setpriv.
-    fn command(&self, program: &str, more: &[&str]) -> Command {
-        let mut command = Command::new("setpriv");
-        command.args(more);
-        if let Some(user) = self.user {
-            command.args(["--reuid", user, "--clear-groups"]);
-        }
-        command.arg(self.programs.join(program)).current_dir(self.dir.path()).stdin(Stdio::null());
+        };
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
         command
     }
 
     fn launch(&self) -> Result<(), String> {
         let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("log"));
         let log = log.map_err(|error| error.to_string())?;
-        // It must not outlive a test that is killed.
-        let mut command = self.command("postgres", &["--pdeathsig", "KILL"]);
+        let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
         for setting in [
             "listen_addresses=127.0.0.1",
@@ -205,7 +221,7 @@ impl PostgresServer {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .map_err(|error| format!("setpriv (of util-linux) cannot be run: {error}"))?;
+            .map_err(|error| format!("it, or setpriv of util-linux, cannot be run: {error}"))?;
         let began = Instant::now();
         loop {
             if self.answers() {
@@ -244,7 +260,26 @@ impl Drop for PostgresServer {
         if let Some(mut child) = self.child().take() {
             let _ = child.kill().and_then(|()| child.wait());
         }
+        if let Some(mut guard) = self.guard.take() {
+            drop(guard.stdin.take());
+            let _ = guard.wait();
+        }
     }
+}
+
+/// What ends a server and deletes its directory when this process is gone, or drops it. A number that another process has by now is left
+/// alone.
+fn guard(dir: &Path) -> Child {
+    const SCRIPT: &str = r#"
+        read -r _
+        pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
+        if [ -n "$pid" ] && grep -q "$1/data" "/proc/$pid/cmdline" 2>/dev/null; then kill -KILL "$pid"; fi
+        rm -rf "$1"
+    "#;
+    let mut command = Command::new("sh");
+    command.args(["-c", SCRIPT, "guard"]).arg(dir).current_dir("/");
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("sh can be run")
 }
 
 /// Where the programs are; installs them if they are nowhere.
@@ -257,7 +292,9 @@ fn programs() -> PathBuf {
 fn installed() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
     let whole = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("postgres").is_file());
-    whole.max_by_key(|bin| bin.parent().and_then(Path::file_name).and_then(OsStr::to_str).and_then(|v| v.parse::<u32>().ok()))
+    whole.max_by_key(|bin| {
+        bin.parent().and_then(Path::file_name).and_then(OsStr::to_str).and_then(|v| v.parse::<u32>().ok())
+    })
 }
 
 fn on_path() -> Option<PathBuf> {
@@ -282,13 +319,12 @@ fn install() -> PathBuf {
 }
 
 /// Who runs the server; `None` for whoever runs the test.
-fn user() -> Option<&'static str> {
+fn user() -> Option<User> {
     if !is_root() {
         return None;
     }
-    let known = |user: &&str| id(&["-u", user]).is_some();
-    let user = USERS.into_iter().find(known);
-    Some(user.unwrap_or_else(|| panic!("PostgreSQL refuses root, and there is no user {}", USERS.join(" or "))))
+    let known = USERS.into_iter().find_map(|name| Some(User { uid: id(&["-u", name])?, gid: id(&["-g", name])? }));
+    Some(known.unwrap_or_else(|| panic!("PostgreSQL refuses root, and there is no user {}", USERS.join(" or "))))
 }
 
 fn is_root() -> bool {
