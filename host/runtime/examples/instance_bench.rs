@@ -1,6 +1,6 @@
 //! What the chamber costs over bare wasmtime, for the same component in the same run: `cargo run --release -p caisson-runtime --example instance_bench`.
 //!
-//! Prints ratios: a fresh instance and a call with grants, limits, meters and the hop to the guests' threads, over the same without any of it;
+//! Prints ratios: a fresh instance and a call with grants, limits and meters, until its memory is clean again, over the same without any of it;
 //! how long a plugin takes from its compiled code on disk to its first answer; and what 10 and 500 installed plugins cost a host that uses none.
 
 use std::path::Path;
@@ -183,7 +183,7 @@ async fn chamber(runtime: &Runtime, input: &str) -> f64 {
     median(times)
 }
 
-/// What it costs that guests have threads of their own.
+/// What it costs an entry that does not end within its first slice that guests have threads of their own.
 async fn hop() -> f64 {
     let other = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
     let mut times = Vec::new();
