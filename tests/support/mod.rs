@@ -233,6 +233,7 @@ impl Host {
                 step_id: shown.step_id.map(StepId::new),
                 v: 1,
                 data: shown.data,
+                data_sha256: None,
                 prev_hash: shown.prev_hash.into(),
                 hash: shown.hash.into(),
             }));

@@ -12,6 +12,7 @@ pub mod chain;
 mod data;
 mod decide;
 mod enter;
+pub mod erasure;
 mod event;
 mod ids;
 mod inputs;

@@ -14,6 +14,7 @@ mod paging;
 mod plugins;
 mod queue;
 mod resources;
+mod retention;
 mod secrets;
 mod store;
 
@@ -31,6 +32,7 @@ pub use paging::{Cursor, PAGE_LIMIT_MAX};
 pub use plugins::{Compilation, PluginHost, PluginRow, PluginStore};
 pub use queue::{Delivery, Horizon, Ready, Receipt, TaskQueue};
 pub use resources::{NewResource, ResourceKey, ResourceKind, ResourceRow, Resources};
+pub use retention::{Pruning, RunFiles, Stage};
 pub use secrets::{Secret, Secrets};
 pub use store::{
     ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, CommitError, DefinitionFilter, DefinitionRow, EventRow,

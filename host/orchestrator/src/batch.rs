@@ -133,6 +133,7 @@ impl Batch {
                 step_id: recorded.step_id,
                 v: EVENT_VERSION,
                 data,
+                data_sha256: None,
                 prev_hash: prev,
                 hash: hash.clone(),
             });

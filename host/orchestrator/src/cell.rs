@@ -18,6 +18,8 @@ use crate::error::{Error, Kind};
 use crate::executor;
 use crate::service::Service;
 
+/// The run is over, and only its outline is left.
+const RUN_ERASED: &str = "RUN_ERASED";
 /// Stimuli folded into one decision at most: bounds the size of a commit.
 const FOLD_MAX: usize = 128;
 /// How often a version conflict is tried again before the caller hears of it. Conflicts need a second host, and hosts move on quickly.
@@ -128,6 +130,11 @@ impl Service {
             .load(run)
             .await?
             .ok_or_else(|| Error::new(Kind::NotFound, "RUN_NOT_FOUND", format!("there is no run {run}")))?;
+        // Erased part by part, the first events first. Only a run that has ended is.
+        if stored.events.first().is_some_and(|event| event.data_sha256.is_some()) {
+            let message = format!("run has ended: it is {}, and its data is erased", stored.row.status);
+            return Err(Error::new(Kind::Conflict, RUN_ERASED, message));
+        }
         let def = self.definition(&stored.row.realm, &stored.row.workflow_id, &stored.row.digest).await?;
         let (state, unsaved) = rebuild(run, &stored)?;
         Ok(Loaded { def, state, row: stored.row, blobs: Blobs::default(), unsaved })
@@ -433,7 +440,10 @@ pub(crate) fn carry_out(service: &Service, loaded: &Loaded, effects: Effects, mu
 
 /// The context of a run's root scope.
 pub(crate) async fn context(service: &Service, run: &RunId) -> Result<Json, Error> {
-    let mut loaded = service.load(run).await?;
+    let mut loaded = match service.load(run).await {
+        Err(error) if error.code == RUN_ERASED => return Ok(engine::erasure::nothing()),
+        other => other?,
+    };
     let batch = Batch::default();
     let mut inputs = inputs(service, &mut loaded, &batch);
     loop {

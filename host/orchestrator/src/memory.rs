@@ -9,6 +9,7 @@ mod definitions;
 mod journal;
 mod plugins;
 mod resources;
+mod retention;
 mod state;
 
 use std::collections::BTreeMap;

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use caisson_core::ids::Realm;
+use caisson_core::model::Retention;
 use caisson_core::ports::{Clock, Journal, ResourceKind, Store, StoreError};
-use caisson_orchestrator::{FILES_ACTOR, Live, Load, Options, Plugins, Ports, Service};
+use caisson_orchestrator::{FILES_ACTOR, Keep, Live, Load, Options, Plugins, Ports, Service, Sweeper};
 use caisson_queue::EmbeddedQueue;
 use caisson_runtime::model::Models;
 use caisson_runtime::{Compiler, Runtime, RuntimeConfig, StarlarkEvaluator};
@@ -25,6 +26,7 @@ use crate::api::auth::Role;
 use crate::api::{self, Api, AppState, Files, Parts};
 use crate::clock::SystemClock;
 use crate::env::{Environment, Problem};
+use crate::files::ArtifactDir;
 use crate::folder::{self, Folder};
 use crate::keys::{self, First};
 use crate::logkeeper::LogKeeper;
@@ -115,6 +117,7 @@ pub struct Host {
     pub registered: Vec<String>,
     store: Arc<dyn Store>,
     logs: Arc<LogKeeper>,
+    sweeper: Sweeper,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -172,7 +175,14 @@ impl Host {
             limits: caisson_core::engine::Limits::default(),
             load: Load::default(),
         };
+        let keep = Keep {
+            store: stores.pruning.clone(),
+            files: Arc::new(ArtifactDir(files.artifacts.clone())),
+            clock: ports.clock.clone(),
+            default: Retention::default(),
+        };
         let service = Service::start(ports, options, live).await?;
+        let sweeper = Sweeper::start(keep);
         let api = Api::new(Parts {
             service,
             plugins,
@@ -187,7 +197,7 @@ impl Host {
         background.push(tokio::spawn(around.keep_fresh(stop.clone())));
         background.extend(open_folders(&api, &config, &mut problems).await);
         let registered = register(&api, &config.environments, &mut problems).await;
-        Ok(Self { api, first_key, problems, registered, store, logs, background })
+        Ok(Self { api, first_key, problems, registered, store, logs, sweeper, background })
     }
 
     /// A key for this process's own use; whoever has it revokes it.
@@ -208,6 +218,7 @@ impl Host {
     /// Lets steps end, stores what waits, and lets go of the files.
     pub async fn shut_down(self) {
         self.api.stop.cancel();
+        self.sweeper.shutdown().await;
         self.api.service.shutdown(STEPS_DRAIN_TIME_MAX).await;
         self.api.plugins.shutdown().await;
         for task in self.background {

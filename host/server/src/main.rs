@@ -12,6 +12,7 @@ mod client;
 mod clock;
 mod demo;
 mod env;
+mod files;
 mod folder;
 mod keys;
 mod logkeeper;

@@ -20,6 +20,7 @@ mod plugins;
 mod port;
 mod read;
 mod resources;
+mod retention;
 mod rows;
 mod sql;
 mod writer;

@@ -1,7 +1,8 @@
 //! The hash chain over a run's events.
 //!
 //! An event's hash is SHA-256 over a header of fixed form: the hash before it, its number, type, time, actor and the SHA-256 of its data, each
-//! on its own line. The header holds the hash of the data, not the data, so retention may erase data and the chain still verifies.
+//! on its own line. The header holds the hash of the data, not the data, so retention may erase data and the chain still verifies: an erased event
+//! keeps that hash.
 
 use std::sync::Arc;
 
@@ -16,7 +17,10 @@ pub const GENESIS: &str = "00000000000000000000000000000000000000000000000000000
 
 /// The hash of an event.
 pub fn hash(prev: &str, seq: u64, kind: &str, at: Timestamp, actor: Option<&str>, data: &str) -> Arc<str> {
-    let data_hash = hex(&Sha256::digest(data));
+    hash_of(prev, seq, kind, at, actor, &hex(&Sha256::digest(data)))
+}
+
+fn hash_of(prev: &str, seq: u64, kind: &str, at: Timestamp, actor: Option<&str>, data_hash: &str) -> Arc<str> {
     let mut hash = Sha256::new();
     // An actor cannot hold a line break: keys are made without control characters.
     hash.update(format!("{prev}\n{seq}\n{kind}\n{}\n{}\n{data_hash}\n", at.0, actor.unwrap_or("")));
@@ -46,7 +50,11 @@ pub fn verify(mut prev: Arc<str>, mut seq: u64, events: &[EventRow]) -> Result<A
         if event.seq != seq {
             return Err(Broken::Gap { expected: seq, found: event.seq });
         }
-        let expected = hash(&prev, seq, &event.kind, event.at, event.actor.as_deref(), event.data.get());
+        let (kind, at, actor) = (&*event.kind, event.at, event.actor.as_deref());
+        let expected = match &event.data_sha256 {
+            Some(erased) => hash_of(&prev, seq, kind, at, actor, erased),
+            None => hash(&prev, seq, kind, at, actor, event.data.get()),
+        };
         if event.prev_hash != prev || event.hash != expected {
             return Err(Broken::Changed(seq));
         }

@@ -22,6 +22,7 @@ mod plugins;
 mod queue;
 mod random;
 mod resources;
+mod retention;
 mod work;
 
 use std::sync::Arc;
@@ -31,12 +32,12 @@ pub use cluster::check_cluster;
 pub use queue::{QueueKind, check_queue};
 pub use random::transcript;
 
-use super::{Journal, PluginStore, Resources, Store};
+use super::{Journal, PluginStore, Pruning, Resources, Store};
 
 /// Everything that a store of runs does.
-pub trait Whole: Store + Journal + PluginStore + Resources {}
+pub trait Whole: Store + Journal + PluginStore + Resources + Pruning {}
 
-impl<T: Store + Journal + PluginStore + Resources> Whole for T {}
+impl<T: Store + Journal + PluginStore + Resources + Pruning> Whole for T {}
 
 /// All of them at once: the suite has no runtime, and needs none for this.
 async fn side_by_side<F: Future>(all: impl IntoIterator<Item = F>) -> Vec<F::Output> {
@@ -178,6 +179,16 @@ pub async fn check_store<T: Whole>(make: impl AsyncFn() -> Arc<T>) {
             a_text_that_was_there_before_is_the_version_it_was,
             a_disabled_resource_keeps_its_history_and_is_enabled_by_saving,
             all_are_listed_by_realm_kind_and_name_and_the_mark_moves,
+        }
+        retention::{
+            runs_that_ended_long_ago_are_found_by_what_is_left_of_them,
+            erased_data_is_gone_and_the_chain_still_holds,
+            erasing_part_by_part_comes_to_the_same_end,
+            a_large_value_goes_with_the_last_run_that_has_it,
+            an_open_run_is_never_erased_and_a_whole_one_never_deleted,
+            a_deleted_run_is_gone_everywhere,
+            files_are_forgotten_one_by_one,
+            workflows_of_all_realms_are_listed_with_the_version_in_force,
         }
     );
 }

@@ -185,8 +185,10 @@ pub struct EventRow {
     pub step_id: Option<StepId>,
     /// [`crate::engine::EVENT_VERSION`] when it was written.
     pub v: u32,
-    /// [`crate::engine::Event::encode`], byte for byte.
+    /// [`crate::engine::Event::encode`], byte for byte; or, once it is erased, what [`crate::engine::erasure`] puts there.
     pub data: Json,
+    /// The SHA-256 of the data, once that is erased.
+    pub data_sha256: Option<Arc<str>>,
     /// Hash of the event before; 64 zeros for the first.
     pub prev_hash: Arc<str>,
     /// Its own hash: see [`crate::engine::chain`].

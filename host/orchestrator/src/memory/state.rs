@@ -47,6 +47,10 @@ pub(super) struct State {
     pub approvals: BTreeMap<ApprovalId, ApprovalRow>,
     pub outbox: Vec<OutboxRow>,
     pub blobs: BTreeMap<Arc<str>, Blob>,
+    /// Which run has which large values.
+    pub blob_refs: BTreeMap<RunId, BTreeSet<Arc<str>>>,
+    /// Runs whose data is erased.
+    pub erased: BTreeSet<RunId>,
     pub idempotency: BTreeMap<String, (RunId, String)>,
     pub definitions: BTreeMap<(Realm, Arc<str>), DefinitionRow>,
     pub versions: BTreeMap<(Realm, Arc<str>, u64), VersionRow>,
@@ -216,6 +220,7 @@ impl State {
         self.histories.entry(run.id.clone()).or_default().extend(commit.events.iter().cloned());
         for blob in &commit.blobs {
             self.blobs.entry(Arc::clone(&blob.id.sha256)).or_insert_with(|| blob.clone());
+            self.blob_refs.entry(run.id.clone()).or_default().insert(Arc::clone(&blob.id.sha256));
         }
         if let Some(state) = &commit.snapshot {
             self.snapshots.insert(run.id.clone(), (run.last_seq, state.clone()));

@@ -188,6 +188,9 @@ struct Facts {
 
 impl Facts {
     fn of(row: &StepRow, events: &BTreeMap<u64, EventRow>) -> Self {
+        if let Some(facts) = Self::of_erased(row, events) {
+            return facts;
+        }
         let decode = |seq: u64| events.get(&seq).and_then(|event| Event::decode(&event.kind, event.data.get()).ok());
         let mut facts = Self::default();
         if let Some(Event::StepScheduled { activity, .. }) = decode(row.input_seq) {
@@ -203,6 +206,14 @@ impl Facts {
             _ => {}
         }
         facts
+    }
+
+    /// What stands for the values of a step whose run's data is erased.
+    fn of_erased(row: &StepRow, events: &BTreeMap<u64, EventRow>) -> Option<Self> {
+        let erased = |seq: u64| events.get(&seq).filter(|event| event.data_sha256.is_some());
+        let shown = |event: &EventRow| Payload::Inline(event.data.clone());
+        let input = erased(row.input_seq).map(shown)?;
+        Some(Self { input: Some(input), output: row.result_seq.and_then(erased).map(shown), ..Self::default() })
     }
 
     fn show(self, api: &Api, run: &RunId, row: &StepRow, values: &Values) -> Step {

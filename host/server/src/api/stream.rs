@@ -253,6 +253,11 @@ impl Follower {
                 self.ended = status.is_terminal();
             }
         }
+        if stored.data_sha256.is_some() && stored.seq == self.row.last_seq {
+            // Only a run that has ended is erased; what its last event said is gone.
+            self.ended = true;
+            live.status = Some(self.row.status.to_string());
+        }
         if live.step_id.is_none() {
             live.step_id = stored.step_id.as_ref().map(ToString::to_string);
         }

@@ -1,5 +1,6 @@
 //! The surface as a whole, over a store in memory: who may do what, what is described, what a wrong request is told.
 
+mod load;
 mod plugins;
 
 use std::collections::BTreeSet;
@@ -77,6 +78,7 @@ impl Trials for Echo {
 struct Surface {
     router: Router,
     api: super::AppState,
+    store: Arc<MemoryStore>,
     directory: tempfile::TempDir,
 }
 
@@ -108,13 +110,13 @@ impl Surface {
             service,
             plugins,
             journal: store.clone(),
-            resources: store,
+            resources: store.clone(),
             catalog: Arc::new(Echo),
             trials: Arc::new(Echo),
             files,
             stop: CancellationToken::new(),
         });
-        Self { router: router(api.clone()), api, directory }
+        Self { router: router(api.clone()), api, store, directory }
     }
 
     async fn key(&self, role: Role, tenant: &str) -> String {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use caisson_core::ports::{Cluster, Journal, PluginStore, Resources, Store};
+use caisson_core::ports::{Cluster, Journal, PluginStore, Pruning, Resources, Store};
 use caisson_store::{SqliteOptions, SqliteStore};
 
 use super::{Config, Error};
@@ -18,6 +18,7 @@ pub(super) struct Stores {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) plugins: Arc<dyn PluginStore>,
     pub(super) resources: Arc<dyn Resources>,
+    pub(super) pruning: Arc<dyn Pruning>,
     /// Only a store that serves several hosts.
     pub(super) cluster: Option<Arc<dyn Cluster>>,
 }
@@ -31,7 +32,8 @@ impl Stores {
             runs: store.clone(),
             journal: store.clone(),
             plugins: store.clone(),
-            resources: store,
+            resources: store.clone(),
+            pruning: store,
             cluster: None,
         })
     }

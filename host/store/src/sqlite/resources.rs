@@ -75,8 +75,8 @@ async fn save(connection: &mut SqliteConnection, new: NewResource) -> Result<(Re
         Some(number) => number,
         None => {
             let query = query!(RESOURCE_NEWEST, tenant, environment, kind, name);
-            let newest = one(&mut *connection, query, |c| c.get::<Option<i64>>()).await?.flatten();
-            let number = newest.unwrap_or(0).cast_unsigned() + 1;
+            let newest = one(&mut *connection, query, rows::number).await?.flatten();
+            let number = newest.unwrap_or(0) + 1;
             let query = query!(
                 RESOURCE_INSERT,
                 tenant,

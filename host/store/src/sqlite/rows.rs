@@ -127,6 +127,11 @@ pub(crate) fn held(c: &mut Columns<'_>) -> Result<(u64, Held), StoreError> {
     Ok((c.count()?, Held { begun: c.count()?, waiting: c.count()? }))
 }
 
+/// A single truth.
+pub(crate) fn flag(c: &mut Columns<'_>) -> Result<bool, StoreError> {
+    c.get()
+}
+
 /// A single time that may be absent.
 pub(crate) fn time(c: &mut Columns<'_>) -> Result<Option<Timestamp>, StoreError> {
     c.opt_time()
@@ -167,17 +172,11 @@ pub(crate) fn run(c: &mut Columns<'_>) -> Result<RunRow, StoreError> {
 }
 
 pub(crate) fn event(c: &mut Columns<'_>) -> Result<EventRow, StoreError> {
-    Ok(EventRow {
-        seq: c.count()?,
-        kind: c.text()?,
-        at: c.time()?,
-        actor: c.opt_text()?,
-        step_id: c.opt_text()?.map(StepId::new),
-        v: c.small()?,
-        data: c.json()?,
-        prev_hash: c.text()?,
-        hash: c.text()?,
-    })
+    let (seq, kind, at, actor) = (c.count()?, c.text()?, c.time()?, c.opt_text()?);
+    let (step_id, v) = (c.opt_text()?.map(StepId::new), c.small()?);
+    let (data, data_sha256): (String, _) = (c.get()?, c.opt_text()?);
+    let data = super::retention::data(data, data_sha256.as_deref()).map_err(|_| corrupt("a value is not JSON"))?;
+    Ok(EventRow { seq, kind, at, actor, step_id, v, data, data_sha256, prev_hash: c.text()?, hash: c.text()? })
 }
 
 pub(crate) fn step(c: &mut Columns<'_>) -> Result<StepRow, StoreError> {

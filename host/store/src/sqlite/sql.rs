@@ -14,7 +14,7 @@ macro_rules! run_columns {
 /// An event's columns, in the order of `rows::event`.
 macro_rules! event_columns {
     () => {
-        "e.seq, e.kind, e.at, e.actor, e.step_id, e.v, e.data, e.prev_hash, e.hash"
+        "e.seq, e.kind, e.at, e.actor, e.step_id, e.v, e.data, e.data_sha256, e.prev_hash, e.hash"
     };
 }
 /// A step's columns, in the order of `rows::step`.
@@ -102,10 +102,12 @@ macro_rules! statements {
 mod load;
 mod plugins;
 mod resources;
+mod retention;
 
 pub(crate) use self::load::*;
 pub(crate) use self::plugins::*;
 pub(crate) use self::resources::*;
+pub(crate) use self::retention::*;
 
 statements! {
     /// Begins a batch: one crossing to SQLite's thread.
@@ -124,8 +126,10 @@ statements! {
     /// What only runs with installed plugins, with journals, or with a limit on how many run at once, have.
     COMMIT_PLUGINS (4) = include_str!("sql/commit_plugins.sql");
     /// Each on its own: a megabyte of text is bound faster than it is escaped.
-    BLOB_INSERT (5) = "INSERT INTO blobs (tenant, environment, sha256, size, json) VALUES ($1, $2, $3, $4, $5) \
-        ON CONFLICT (sha256, tenant, environment) DO NOTHING";
+    BLOB_INSERT (6) = "INSERT INTO blobs (tenant, environment, sha256, size, json) VALUES ($1, $2, $3, $4, $5) \
+        ON CONFLICT (sha256, tenant, environment) DO NOTHING; \
+        INSERT INTO blob_refs (sha256, tenant, environment, run_id) VALUES ($3, $1, $2, $6) \
+        ON CONFLICT (sha256, tenant, environment, run_id) DO NOTHING;";
     SNAPSHOT_UPSERT (5) = "INSERT INTO snapshots (run_id, tenant, environment, seq, state) VALUES ($1, $2, $3, $4, $5) \
         ON CONFLICT (run_id) DO UPDATE SET seq = excluded.seq, state = excluded.state";
     NOTE_TIME (1) = note_time_statement!("1");

@@ -80,6 +80,7 @@ pub fn commit(run: &mut RunRow, events: u64, at: i64) -> Commit {
             step_id: Some(StepId::new(format!("s{}", run.last_seq))),
             v: 1,
             data: json(&format!("{{\"step\":{},\"output\":{{\"json\":{{\"b\":1.0,\"a\":null}}}}}}", run.last_seq)),
+            data_sha256: None,
             prev_hash: std::mem::replace(&mut run.last_hash, Arc::clone(&hash)),
             hash,
         });

@@ -11,7 +11,7 @@ use crate::ids::{Realm, RunId};
 use crate::json::{BlobRef, Payload};
 use crate::ports::{
     Admission, ApprovalFilter, Commit, CommitError, DefinitionFilter, HostLogLine, IdempotencyRow, ItemRow, LogLine,
-    NewVersion, OutboxRow, Place, RunFilter, RunRow, SlotKey, StoreError,
+    NewVersion, OutboxRow, Place, RunFilter, RunRow, SlotKey, Stage, StoreError,
 };
 use crate::status::{RunStatus, StepStatus};
 use crate::time::Timestamp;
@@ -52,7 +52,7 @@ pub async fn transcript(store: &dyn Whole, seed: u64, operations: u32) -> String
     let mut runs: Vec<RunRow> = Vec::new();
     let mut blobs: Vec<BlobRef> = Vec::new();
     for number in 0..operations {
-        let said = match random.below(27) {
+        let said = match random.below(29) {
             0..=13 => commit(store, &mut random, &mut runs, &mut blobs).await,
             14 | 15 => {
                 let realm = random.pick(&[make::realm(), Realm::new("acme", "staging")]);
@@ -72,6 +72,7 @@ pub async fn transcript(store: &dyn Whole, seed: u64, operations: u32) -> String
             17 => answer(&store.delete_definition(&make::realm(), random.pick(&["triage", "other"])).await),
             18 => answer(&store.outbox_delete(&[format!("m{}", random.below(20)).into()]).await),
             20..=26 => plugins::play(store, &mut random).await,
+            27 | 28 => prune(store, &mut random).await,
             _ => {
                 let run = RunId::new(format!("r{}", random.below(12)));
                 let line = LogLine {
@@ -96,12 +97,23 @@ pub async fn transcript(store: &dyn Whole, seed: u64, operations: u32) -> String
     out
 }
 
+/// Erases or deletes a run, if it may be.
+async fn prune(store: &dyn Whole, random: &mut Random) -> String {
+    let run = RunId::new(format!("r{}", random.below(12)));
+    if random.chance(70) {
+        format!("erase {run} {}", answer(&store.erase(&run, 0, 10_000, Timestamp(random.time())).await))
+    } else {
+        format!("delete {run} {}", answer(&store.delete(&run, 10_000).await))
+    }
+}
+
 /// Messages of errors are each store's own.
 fn answer<T: std::fmt::Debug>(result: &Result<T, StoreError>) -> String {
     match result {
         Ok(value) => format!("{value:?}"),
         Err(StoreError::Conflict(_)) => "conflict".to_owned(),
         Err(StoreError::NotFound(_)) => "not found".to_owned(),
+        Err(StoreError::Invalid(_)) => "invalid".to_owned(),
         Err(error) => panic!("{error}"),
     }
 }
@@ -256,6 +268,10 @@ async fn see_all(store: &dyn Whole, out: &mut String, blobs: &[BlobRef]) {
         let _ = writeln!(out, "{:?}", store.steps(&id, &make::page(2)).await.expect("answers"));
         let _ = writeln!(out, "{:?}", store.items(&id, 1).await.expect("answers"));
         let _ = writeln!(out, "{:?}", store.logs(&id, None, &page).await.expect("answers").items);
+    }
+    for stage in [Stage::Whole, Stage::Erased] {
+        let found = store.ended(&make::realm(), "triage", stage, Timestamp(i64::MAX), 50).await;
+        let _ = writeln!(out, "{stage:?} {:?}", found.expect("answers"));
     }
     for key in 0..6 {
         let _ = writeln!(out, "{:?}", store.run_by_key(&format!("k{key}")).await.expect("answers"));

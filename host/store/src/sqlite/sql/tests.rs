@@ -56,7 +56,8 @@ fn every_emitted_shape() -> impl Iterator<Item = EmittedShape> {
 async fn every_statement_is_prepared_and_takes_as_many_arguments_as_it_says() {
     let mut connection = schema().await;
     let control = ["BEGIN IMMEDIATE", "COMMIT", "ROLLBACK", "SAVEPOINT append", "RELEASE append", "ROLLBACK TO append"];
-    for (name, statement) in ALL.iter().chain(plugins::ALL).chain(load::ALL).chain(resources::ALL) {
+    let others = [plugins::ALL, load::ALL, resources::ALL, retention::ALL];
+    for (name, statement) in ALL.iter().chain(others.into_iter().flatten()) {
         assert_eq!(arguments(statement.sql), statement.arguments, "{name}");
         for part in parts(statement.sql) {
             if !control.contains(&part.as_str()) {
@@ -108,6 +109,12 @@ async fn what_runs_all_the_time_reads_by_index_and_never_sorts() {
         ADMISSIBLE,
         ADMISSIBLE_OF,
         ADMITTED,
+        WORKFLOWS,
+        ENDED_WHOLE,
+        ENDED_ERASED,
+        FILES,
+        EVENTS_WHOLE,
+        BLOB_REFS,
     ] {
         let plan = plan(&mut connection, statement.sql).await;
         assert!(!plan.contains("TEMP B-TREE"), "{}: {plan}", statement.sql);
@@ -120,6 +127,11 @@ async fn what_runs_all_the_time_reads_by_index_and_never_sorts() {
         COMMIT_PLUGINS,
         BEGIN_CHECK,
         HELD,
+        FILES_FORGET,
+        ERASE_EVENTS,
+        ERASE_BLOBS,
+        ERASE_RUN,
+        DELETE_RUN,
         RECORD_INSERT,
         KV_SET,
         KV_DELETE,

@@ -214,7 +214,8 @@ async fn write_large(connection: &mut SqliteConnection, commits: &[&Commit]) -> 
                 run.realm.environment.as_ref(),
                 blob.id.sha256.as_ref(),
                 blob.id.size.cast_signed(),
-                blob.json.get()
+                blob.json.get(),
+                run.id.as_str()
             )
             .execute(&mut *connection)
             .await
