@@ -13,7 +13,7 @@ use caisson_core::time::Timestamp;
 use caisson_queue::jetstream::{JetStreamQueue, Options};
 use caisson_test_servers::nats::NatsServer;
 use parking_lot::Mutex;
-use support::{Wall, connect, options, step};
+use support::{Wall, connect, options, settled, soon, step};
 use tokio::task::JoinSet;
 
 /// What a store does for READY rows.
@@ -142,7 +142,9 @@ async fn steady_work_is_delivered_exactly_once_each_while_nothing_fails() {
     // The second look of each host is over before there is work: until then it takes whatever is ready for lost.
     fleet.queues[0].publish(fleet.rows.commit(0..1), false);
     fleet.finish("one step", 1).await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    for queue in &fleet.queues {
+        soon(settled(queue)).await;
+    }
     let before = fleet.deliveries();
     for batch in 0..TOTAL / 10 {
         let queue = &fleet.queues[usize::try_from(batch % 3).expect("small")];
@@ -197,4 +199,11 @@ async fn nothing_is_lost_while_the_server_is_killed_wiped_and_paused_under_work(
     };
     tokio::join!(commits, faults);
     fleet.finish("after three faults", TOTAL).await;
+    // No host counts what was lost for ever.
+    soon(async {
+        while !fleet.queues.iter().all(|queue| queue.pending() == 0) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }

@@ -13,7 +13,7 @@ use caisson_core::ports::{Horizon, TaskQueue};
 use caisson_core::time::Timestamp;
 use caisson_queue::jetstream::{Error, JetStreamQueue, Options};
 use caisson_test_servers::nats::NatsServer;
-use support::{Wall, connect, options, raw, refill_until, soon, step, steps, take};
+use support::{Wall, connect, options, raw, refill_until, settled, soon, step, steps, take};
 
 const STREAM: &str = "WORKFLOW_TASKS";
 
@@ -161,6 +161,7 @@ async fn hints_bring_the_next_look_forward_and_are_removed() {
 async fn steps_that_wait_in_a_stream_that_is_wiped_come_after_a_refill() {
     let mut server = NatsServer::new();
     let queue = connect(options(&server)).await;
+    soon(settled(&queue)).await;
     queue.publish(steps(0..100), false);
     assert_eq!(soon(take(&queue)).await.step, 0);
     soon(async {
@@ -182,6 +183,7 @@ async fn steps_that_wait_in_a_stream_that_is_wiped_come_after_a_refill() {
 async fn a_stream_that_is_deleted_while_running_is_made_again() {
     let server = NatsServer::new();
     let queue = connect(options(&server)).await;
+    soon(settled(&queue)).await;
     queue.publish(steps(0..50), false);
     assert_eq!(soon(take(&queue)).await.step, 0);
     raw(&server).await.delete_stream(STREAM).await.expect("is deleted");
@@ -206,6 +208,7 @@ async fn a_consumer_that_is_deleted_while_running_is_made_again_and_nothing_is_l
 async fn a_server_that_is_killed_and_comes_back_is_found_again_and_what_was_published_meanwhile_too() {
     let mut server = NatsServer::new();
     let queue = Arc::new(connect(options(&server)).await);
+    soon(settled(&queue)).await;
     queue.publish(steps(0..10), false);
     assert_eq!(soon(take(&queue)).await.step, 0);
     server.kill();

@@ -63,6 +63,18 @@ pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(25), future).await.expect("in time")
 }
 
+/// Waits until the queue no longer takes whatever is ready for lost, as it does at the start.
+pub async fn settled(queue: &JetStreamQueue) {
+    loop {
+        let Horizon::Since(since) = queue.horizon().await else { panic!("a time") };
+        queue.take_overflow();
+        if since.0 < Wall::now_ms() - 3_000 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Plays the relay over a store in which these steps were ready when it began, and takes steps until all of them came; their numbers.
 pub async fn refill_until(queue: &JetStreamQueue, ready: Range<u64>) -> BTreeSet<u64> {
     let mut seen = BTreeSet::new();
