@@ -5,6 +5,7 @@
 //!
 //! Deliberately absent: durability, indexes beyond what the relay and the scheduler ask all the time.
 
+mod cluster;
 mod definitions;
 mod journal;
 mod plugins;
@@ -13,6 +14,7 @@ mod retention;
 mod state;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -27,6 +29,7 @@ use caisson_core::ports::{
 };
 use caisson_core::time::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 
 use self::state::State;
 
@@ -57,16 +60,36 @@ impl Clock for ManualClock {
     }
 }
 
-/// The store in memory.
-#[derive(Debug, Default)]
+/// The store in memory. Several hosts of one process may share it.
 pub struct MemoryStore {
     state: Mutex<State>,
+    /// Decides when leases and holds are over.
+    clock: Arc<dyn Clock>,
+    /// Wakes every host that waits in [`caisson_core::ports::Cluster::notified`].
+    notices: Notify,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::with_clock(Arc::new(ManualClock::default()))
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// An empty store for one host: its own time stands still.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store for several hosts, whose time is that clock's.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self { state: Mutex::default(), clock, notices: Notify::new() }
     }
 
     /// Whether there is no room: commits and records are refused with [`StoreError::Full`] until there is.
@@ -108,7 +131,11 @@ fn newest_first<T>(
 impl Store for MemoryStore {
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         commit.check()?;
-        self.open_with_room()?.commit(&commit)
+        self.open_with_room()?.commit(&commit)?;
+        if !commit.outbox.is_empty() || !commit.timers_set.is_empty() {
+            self.notices.notify_waiters();
+        }
+        Ok(())
     }
 
     async fn load(&self, run: &RunId) -> Result<Option<StoredRun>, StoreError> {
@@ -117,7 +144,9 @@ impl Store for MemoryStore {
         let snapshot = state.snapshots.get(run).cloned();
         let after = snapshot.as_ref().map_or(0, |(seq, _)| *seq);
         let events = state.events(run).iter().filter(|event| event.seq > after).cloned().collect();
-        Ok(Some(StoredRun { row, snapshot, events, holder: None }))
+        let now = self.clock.now();
+        let holder = state.holders.get(run).filter(|host| state.is_alive(host, now)).cloned();
+        Ok(Some(StoredRun { row, snapshot, events, holder }))
     }
 
     async fn blobs(&self, ids: &[BlobRef]) -> Result<Vec<Blob>, StoreError> {
@@ -163,7 +192,7 @@ impl Store for MemoryStore {
     }
 
     async fn outbox_delete(&self, ids: &[Arc<str>]) -> Result<(), StoreError> {
-        self.open()?.outbox.retain(|message| !ids.contains(&message.id));
+        self.open()?.delivered(ids);
         Ok(())
     }
 

@@ -9,8 +9,8 @@ use caisson_core::ids::{ApprovalId, Realm, RunId, StepId};
 use caisson_core::json::{Blob, Json};
 use caisson_core::ports::{
     self, ApiKeyRow, ApprovalRow, ArtifactRow, Commit, CommitError, DefinitionRow, EmittedEvent, EventRow, Held,
-    HostLogLine, ItemRow, KvScope, OutboxRow, PluginRow, ReadyRow, Record, ResourceKey, RunRow, SlotKey, StepRow,
-    StoreError, TimerRow, VersionRow,
+    HostLogLine, HostRow, InboxRow, ItemRow, KvScope, OutboxRow, PluginRow, ReadyRow, Record, ResourceKey, RunLease,
+    RunRow, SlotKey, StepRow, StoreError, TimerRow, VersionRow,
 };
 use caisson_core::status::RunStatus;
 use caisson_core::time::Timestamp;
@@ -71,6 +71,16 @@ pub(super) struct State {
     pub admissions: BTreeMap<RunId, Place>,
     pub resources: BTreeMap<ResourceKey, Kept>,
     pub resources_mark: u64,
+    pub hosts: BTreeMap<Arc<str>, HostRow>,
+    /// Who moves which open run; counts only while that host is alive.
+    pub holders: BTreeMap<RunId, Arc<str>>,
+    /// In the order of their coming.
+    pub inbox: Vec<InboxRow>,
+    /// Until when timers are kept from others than those who took them.
+    pub timers_held: BTreeMap<(RunId, Arc<str>), Timestamp>,
+    /// The same of messages, by id.
+    pub messages_held: BTreeMap<Arc<str>, Timestamp>,
+    pub shared_keys: BTreeMap<String, [u8; 32]>,
     pub latest: Option<Timestamp>,
     pub closed: bool,
     pub full: bool,
@@ -131,7 +141,8 @@ impl State {
             self.write_run(&run, commit.expected == 0);
             self.write_things(&run, commit);
         }
-        self.outbox.retain(|message| !commit.outbox_done.contains(&message.id));
+        self.delivered(&commit.outbox_done);
+        self.inbox.retain(|row| !commit.inbox_done.contains(&row.id));
         Ok(())
     }
 
@@ -239,7 +250,13 @@ impl State {
             let (key, most) = (SlotKey::of(run, &admission.key), admission.limit);
             self.admissions.insert(run.id.clone(), Place { key, most, begun, created_at: run.created_at });
         }
+        match &commit.lease {
+            RunLease::Keep => {}
+            RunLease::Hold(host) => drop(self.holders.insert(run.id.clone(), Arc::clone(host))),
+            RunLease::Release => drop(self.holders.remove(&run.id)),
+        }
         if run.status.is_terminal() {
+            self.holders.remove(&run.id);
             self.pins.remove(&run.id);
             self.admissions.remove(&run.id);
         }
@@ -293,6 +310,15 @@ impl State {
     fn clear_timer(&mut self, run: &RunId, key: &Arc<str>) {
         if let Some(at) = self.timers.remove(&(run.clone(), Arc::clone(key))) {
             self.due.remove(&(at, run.clone(), Arc::clone(key)));
+        }
+        self.timers_held.remove(&(run.clone(), Arc::clone(key)));
+    }
+
+    /// Messages that nobody needs any more.
+    pub(super) fn delivered(&mut self, ids: &[Arc<str>]) {
+        self.outbox.retain(|message| !ids.contains(&message.id));
+        for id in ids {
+            self.messages_held.remove(id);
         }
     }
 }
