@@ -4,6 +4,7 @@
 //! Used for the input and output of runs and of actions. Deliberately absent: fetching anything. A `$ref`
 //! leads to a place in the same schema or the schema is refused.
 
+pub mod compatible;
 mod guard;
 
 use std::fmt;
