@@ -11,6 +11,7 @@ pub mod diagnostic;
 pub mod document;
 
 mod catalog;
+mod flow;
 mod graph;
 mod reader;
 
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use catalog::{BUILT_IN_ACTIONS, Catalog, check};
+pub use catalog::{AgentSchemas, BUILT_IN_ACTIONS, Catalog, check};
 pub use diagnostic::{Diagnostic, Severity, Validation, code};
 pub use document::Format;
 

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use caisson_core::definition::{self, Catalog, Diagnostic, Format, Reading};
 use expect_test::{expect, expect_file};
 
+#[path = "definition/flow.rs"]
+mod flow;
 #[path = "definition/hostile.rs"]
 mod hostile;
 #[path = "definition/model.rs"]

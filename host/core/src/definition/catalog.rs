@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::diagnostic::{Diagnostic, Severity, code, did_you_mean, quoted};
+use super::flow;
 use crate::expr::Template;
 use crate::model::{BlockId, Definition, StateId, StateKind};
 
@@ -27,10 +28,23 @@ pub trait Catalog {
     fn actions(&self) -> Option<Vec<String>>;
     /// Names of all agents of the environment.
     fn agents(&self) -> Option<Vec<String>>;
+    /// What an agent takes and gives; `None` if the agent or its schemas are not known here.
+    fn agent_schemas(&self, _agent: &str) -> Option<AgentSchemas> {
+        None
+    }
     /// Ids of all workflows of the environment.
     fn workflows(&self) -> Option<Vec<String>> {
         None
     }
+}
+
+/// The JSON Schemas of an agent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AgentSchemas {
+    /// What it takes; anything when absent.
+    pub input: Option<Value>,
+    /// What it gives; `{result: text}` when absent.
+    pub output: Option<Value>,
 }
 
 /// Where something stands.
@@ -115,6 +129,7 @@ pub(super) fn check_with(definition: &Definition, places: &Places, catalog: &dyn
     look.actions(&actions, catalog.actions().as_deref(), &mut found);
     look.agents(&agents, catalog.agents().as_deref(), &mut found);
     look.workflows(&workflows, catalog.workflows().as_deref(), &mut found);
+    found.extend(flow::check(definition, places, catalog));
     found.sort_by_key(|diagnostic| diagnostic.offset);
     found
 }

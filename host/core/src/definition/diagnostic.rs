@@ -140,6 +140,8 @@ pub mod code {
         INVALID_SCHEMA
         /// An agent that the environment does not have.
         AGENT_NOT_FOUND
+        /// What the steps before a step give is not what it takes; a warning where that is not certain.
+        SCHEMA_COMPATIBILITY
         /// Warning: a workflow that does not exist (yet).
         WORKFLOW_NOT_FOUND
         /// Warning: no transition leads there.
