@@ -94,9 +94,11 @@ pub(super) async fn see(store: &dyn Whole, out: &mut String) {
             let entry = EntryKey { entry, ..make::entry(&run, step) };
             let _ = writeln!(out, "{:?}", store.records(&entry).await.expect("answers"));
         }
-        let _ = writeln!(out, "{:?}", store.artifacts(&run.id, None, &make::page(2)).await.expect("answers"));
-        let of_run = store.emitted("acme", None, Some(&run.id), None, &make::page(2)).await;
-        let _ = writeln!(out, "{:?}", of_run.expect("answers"));
+        // What a cursor holds is each store's own.
+        let files = store.artifacts(&run.id, None, &make::page(2)).await.expect("answers");
+        let _ = writeln!(out, "{:?} {}", files.items, files.next.is_some());
+        let of_run = store.emitted("acme", None, Some(&run.id), None, &make::page(2)).await.expect("answers");
+        let _ = writeln!(out, "{:?} {}", of_run.items, of_run.next.is_some());
     }
     for scope in scopes() {
         for key in store.kv_keys(&scope, "a", 9).await.expect("answers") {
@@ -107,7 +109,7 @@ pub(super) async fn see(store: &dyn Whole, out: &mut String) {
     for environment in [None, Some("default"), Some("staging")] {
         for name in [None, Some("n")] {
             let found = store.emitted("acme", environment, None, name, &make::page(5)).await.expect("answers");
-            let _ = writeln!(out, "emitted {environment:?} {name:?} {found:?}");
+            let _ = writeln!(out, "emitted {environment:?} {name:?} {:?} {}", found.items, found.next.is_some());
         }
     }
     for realm in realms() {
