@@ -5,7 +5,7 @@ use caisson_core::engine::StepNo;
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::json::{Json, Payload};
 use caisson_core::ports::{
-    Admission, ApprovalRow, Commit, EventRow, ItemRow, OutboxRow, Place, RunRow, SlotKey, StepRow, TimerRow,
+    Admission, ApprovalRow, Commit, EventRow, ItemRow, OutboxRow, Place, RunLease, RunRow, SlotKey, StepRow, TimerRow,
 };
 use caisson_core::time::Timestamp;
 
@@ -33,6 +33,17 @@ impl Rows {
     pub(crate) fn finish(mut self) -> String {
         self.text.push(']');
         self.text
+    }
+
+    /// Adds the rows of another.
+    pub(crate) fn append(&mut self, other: Self) {
+        if other.count > 0 {
+            if self.count > 0 {
+                self.text.push(',');
+            }
+            self.text.push_str(&other.text[1..]);
+            self.count += other.count;
+        }
     }
 
     /// Adds a row of columns.
@@ -208,6 +219,7 @@ pub(crate) struct Writes {
     pub admissions: Rows,
     pub runs_ended: Rows,
     pub steps_ended: Rows,
+    pub inbox_done: Rows,
 }
 
 impl Writes {
@@ -216,12 +228,16 @@ impl Writes {
         for id in &commit.outbox_done {
             self.outbox_done.text(id);
         }
+        for id in &commit.inbox_done {
+            self.inbox_done.text(id);
+        }
         let Some(run) = &commit.run else { return };
+        let lease = lease(run, &commit.lease);
         if commit.expected == 0 {
-            run_new(&mut self.runs_new, run);
+            run_new(&mut self.runs_new, run, lease);
         } else {
             let rows = if settled { &mut self.runs_settled } else { &mut self.runs_moved };
-            run_moved(rows, run, commit.expected);
+            run_moved(rows, run, commit.expected, lease);
         }
         for row in &commit.events {
             event(&mut self.events, run, row);
@@ -290,7 +306,17 @@ impl Writes {
     }
 }
 
-fn run_new(rows: &mut Rows, run: &RunRow) {
+/// Who moves a run from now on: empty as before, `-` nobody, else a host. Only stores of many hosts read it.
+fn lease<'a>(run: &RunRow, lease: &'a RunLease) -> &'a str {
+    match lease {
+        _ if run.status.is_terminal() => "-",
+        RunLease::Keep => "",
+        RunLease::Release => "-",
+        RunLease::Hold(host) => host,
+    }
+}
+
+fn run_new(rows: &mut Rows, run: &RunRow, lease: &str) {
     rows.row(|r| {
         r.text(run.id.as_str()).realm(&run.realm).text(&run.workflow_id).text(&run.workflow_version).text(&run.digest);
         r.opt(run.name.as_deref()).opt(run.project_id.as_deref()).text(&run.created_by).text(run.status.as_str());
@@ -299,11 +325,11 @@ fn run_new(rows: &mut Rows, run: &RunRow) {
         r.opt(run.parent.as_ref().map(|(id, _)| id.as_str())).opt_count(run.parent.as_ref().map(|(_, step)| *step));
         r.opt(run.forked_from.as_ref().map(RunId::as_str)).count(run.steps).int(run.created_at.0);
         r.opt_time(run.started_at).opt_time(run.completed_at).opt_time(run.paused_at).opt_time(run.cancelled_at);
-        r.count(run.version).count(run.last_seq).text(&run.last_hash);
+        r.count(run.version).count(run.last_seq).text(&run.last_hash).text(lease);
     });
 }
 
-fn run_moved(rows: &mut Rows, run: &RunRow, expected: u64) {
+fn run_moved(rows: &mut Rows, run: &RunRow, expected: u64, lease: &str) {
     rows.row(|r| {
         r.text(run.id.as_str()).count(expected).text(run.status.as_str()).opt(run.phase.as_deref());
         r.text(&texts(run.current_states.iter().map(AsRef::as_ref))).opt_payload(run.output.as_ref());
@@ -312,7 +338,8 @@ fn run_moved(rows: &mut Rows, run: &RunRow, expected: u64) {
             .opt_time(run.cancelled_at)
             .count(run.version)
             .count(run.last_seq)
-            .text(&run.last_hash);
+            .text(&run.last_hash)
+            .text(lease);
     });
 }
 

@@ -1,14 +1,33 @@
-//! Where runs live: the `Store`, `Journal` and `PluginStore` ports of caisson-core on SQLite.
+//! Where runs live: the `Store`, `Journal`, `PluginStore` and `Resources` ports of caisson-core on SQLite and on PostgreSQL, and on PostgreSQL
+//! the `Cluster` port.
 //!
-//! Layout: `encode` (rows to JSON), `batch` (which commits of a batch may be written) and `marks` (what need not be cleared) know no
-//! database; `sqlite` holds the adapter, with its statements in `sqlite/sql`. PostgreSQL comes in beside it, and the contract suite of core
-//! decides whether they agree.
+//! Layout: `encode` (rows to JSON), `batch` (which commits of a batch may be written), `marks` (what need not be cleared) and `statement`
+//! (texts that both agree on) know no database. `sqlite` and `postgres` each hold what is one's own: connections, transactions, statements,
+//! errors. The files in `both` are written once and compiled for each: a query of sqlx has a database in its type, and a file that names the
+//! adapter's own types is shorter to read than one that is generic over all of them. The contract suite of core decides whether they agree.
 //!
 //! Deliberately absent: any rule about runs. The store checks versions and keys, and writes what the engine decided.
+
+// First: its macros are for everything below.
+#[macro_use]
+mod statement;
 
 mod batch;
 mod encode;
 mod marks;
+mod postgres;
 mod sqlite;
 
-pub use sqlite::{Counters, DATABASE_FILE, SqliteOptions, SqliteStore};
+pub use postgres::{PostgresOptions, PostgresStore, migrate};
+pub use sqlite::{DATABASE_FILE, SqliteOptions, SqliteStore};
+
+/// What the writer has done since the store was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Commits that were answered.
+    pub commits: u64,
+    /// Records of journals, and effects without one, that were answered.
+    pub appends: u64,
+    /// Transactions that both were folded into.
+    pub batches: u64,
+}

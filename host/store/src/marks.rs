@@ -16,6 +16,8 @@ pub(crate) struct Marks {
     /// Steps with journals, by hash: parked ones may be many.
     journals: HashSet<u64>,
     hasher: RandomState,
+    /// Whether nothing is known: everything may have rows.
+    every: bool,
     /// Whether any run has ever pinned a plugin.
     pins: bool,
     /// Whether any run has ever counted with others.
@@ -23,10 +25,17 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
+    /// Every table may have rows of anything: where other processes write too.
+    pub(crate) fn everything() -> Self {
+        Self { every: true, pins: true, admissions: true, ..Self::default() }
+    }
+
     /// The step gets a record.
     pub(crate) fn mark_journal(&mut self, run: &RunId, step: StepNo) {
-        let hash = self.hash(run, step);
-        self.journals.insert(hash);
+        if !self.every {
+            let hash = self.hash(run, step);
+            self.journals.insert(hash);
+        }
     }
 
     /// A run pins plugins.
@@ -46,17 +55,24 @@ impl Marks {
 
     /// Steps that the commit ends, and that may have records.
     pub(crate) fn journals_ended(&self, commit: &Commit) -> impl Iterator<Item = StepNo> {
-        let run = commit.run.as_ref().filter(|_| !self.journals.is_empty());
+        let run = commit.run.as_ref().filter(|_| self.every || !self.journals.is_empty());
         let steps = run.into_iter().flat_map(|run| commit.steps.iter().map(move |step| (run, step)));
         let ended = steps.filter(|(_, step)| step.status.is_terminal());
         ended
-            .filter(|(run, step)| self.journals.contains(&self.hash(&run.id, step.number)))
+            .filter(|(run, step)| {
+                // Only guests keep journals.
+                if self.every {
+                    step.action.is_some()
+                } else {
+                    self.journals.contains(&self.hash(&run.id, step.number))
+                }
+            })
             .map(|(_, step)| step.number)
     }
 
     /// The commit is stored, and what it ended is cleared.
     pub(crate) fn forget(&mut self, commit: &Commit) {
-        let Some(run) = &commit.run else { return };
+        let Some(run) = commit.run.as_ref().filter(|_| !self.every) else { return };
         let ended: Vec<StepNo> = self.journals_ended(commit).collect();
         for step in ended {
             let hash = self.hash(&run.id, step);

@@ -8,25 +8,39 @@
 //!
 //! Deliberately absent: a second process. SQLite could share the file, but claims and timers of an embedded store belong to one host.
 
+#[path = "both/append.rs"]
 mod append;
 mod checkpoint;
+mod commit;
+#[path = "both/definitions.rs"]
 mod definitions;
 mod error;
+#[path = "both/fold.rs"]
+mod fold;
+#[path = "both/jobs.rs"]
+mod jobs;
+#[path = "both/journal.rs"]
 mod journal;
+#[path = "both/keys.rs"]
 mod keys;
 mod lock;
 mod migrate;
+#[path = "both/plugins.rs"]
 mod plugins;
+#[path = "both/port.rs"]
 mod port;
+#[path = "both/read.rs"]
 mod read;
+#[path = "both/resources.rs"]
 mod resources;
+#[path = "both/retention.rs"]
 mod retention;
+#[path = "both/rows.rs"]
 mod rows;
 mod sql;
 mod writer;
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,7 +51,16 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use self::writer::{Job, Tally, Work, Writer};
+use self::jobs::Tally;
+use self::writer::{Job, Work, Writer};
+use crate::Counters;
+
+// What the files in `both` are compiled for.
+type Adapter = SqliteStore;
+type Connection = sqlx::SqliteConnection;
+type Db = sqlx::Sqlite;
+type DbRow = sqlx::sqlite::SqliteRow;
+type Select<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "caisson.db";
@@ -61,17 +84,6 @@ impl Default for SqliteOptions {
     fn default() -> Self {
         Self { readers: 3, size_max: None }
     }
-}
-
-/// What the writer has done since the store was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counters {
-    /// Commits that were answered.
-    pub commits: u64,
-    /// Records of journals, and effects without one, that were answered.
-    pub appends: u64,
-    /// Transactions that both were folded into.
-    pub batches: u64,
 }
 
 /// The store on SQLite. Dropping it without [`caisson_core::ports::Store::close`] lets the writer finish on its own.
@@ -120,16 +132,17 @@ impl SqliteStore {
 
     /// How many commits and records were made, in how many transactions.
     pub fn counters(&self) -> Counters {
-        Counters {
-            commits: self.tally.commits.load(Ordering::Relaxed),
-            appends: self.tally.appends.load(Ordering::Relaxed),
-            batches: self.tally.batches.load(Ordering::Relaxed),
-        }
+        self.tally.counters()
     }
 
     /// Changes the most bytes that the database may hold, while it is open.
     pub async fn set_size_max(&self, bytes: u64) -> Result<(), StoreError> {
         self.write(move |connection| Box::pin(writer::set_size_max(connection, bytes))).await
+    }
+
+    /// A view of one moment.
+    async fn view(&self) -> Result<sqlx::Transaction<'_, Db>, StoreError> {
+        self.readers.begin().await.map_err(|e| error::of(&e))
     }
 
     /// Hands a job to the writer.

@@ -7,45 +7,32 @@
 //! Records of journals that wait are folded into the same transaction. They are written before its commits: nobody in a batch has an
 //! answer yet, so any order is right, and in this one a commit that ends a step clears the records that came in with it.
 
-mod fold;
-
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use caisson_core::ports::{Commit, CommitError, JournalError, StoreError};
+use caisson_core::ports::{Commit, StoreError};
 use caisson_core::time::Timestamp;
 use sqlx::{Connection, SqliteConnection, SqlitePool};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use super::Select;
 use super::append::Append;
 use super::checkpoint::{self, Checkpointer};
 use super::error;
+use super::fold;
+use super::jobs::{Answer, AppendAnswer, Batch, Tally};
 use super::lock::Lock;
 use super::read::{all, one};
 use super::rows;
-use super::sql::{Select, query};
 use crate::marks::Marks;
-
-/// Commits, records and effects in one transaction. Measured: the cost of a batch is spread thin from 50 on; 256 commits keep its latency
-/// under 10 ms, and a record with an effect costs about two.
-const BATCH_JOBS_MAX: usize = 256;
-
-/// Bytes in one transaction: what a disk takes in some 20 ms, and what JSON texts of a batch may cost in memory, twice.
-const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A future that borrows the writer's connection.
 pub(crate) type Working<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
 /// Something to do with the writer's connection; answers by itself.
 pub(crate) type Work = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> Working<'c, ()> + Send>;
-
-/// Where a commit's result goes.
-pub(crate) type Answer = oneshot::Sender<Result<(), CommitError>>;
-
-/// Where a record's result goes.
-pub(crate) type AppendAnswer = oneshot::Sender<Result<(), JournalError>>;
 
 /// What the writer is asked for.
 pub(crate) enum Job {
@@ -55,14 +42,6 @@ pub(crate) enum Job {
     Append(Box<Append>, AppendAnswer),
     /// Anything else, in a transaction of its own.
     Other(Work),
-}
-
-/// What was done, for whoever watches.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub commits: AtomicU64,
-    pub appends: AtomicU64,
-    pub batches: AtomicU64,
 }
 
 /// The task's belongings. The lock is let go when everything else is closed.
@@ -76,37 +55,14 @@ pub(crate) struct Writer {
     pub marks: Marks,
 }
 
-/// What goes into one transaction.
-#[derive(Default)]
-struct Batch {
-    commits: Vec<(Box<Commit>, Answer)>,
-    appends: Vec<(Box<Append>, AppendAnswer)>,
-    jobs: usize,
-    bytes: usize,
-}
-
-impl Batch {
-    fn has_room(&self) -> bool {
-        self.jobs < BATCH_JOBS_MAX && self.bytes < BATCH_BYTES_MAX
+/// Takes a job into a batch, or gives back one that needs a transaction of its own.
+fn take(batch: &mut Batch, job: Job) -> Result<(), Work> {
+    match job {
+        Job::Commit(commit, answer) => batch.commit(commit, answer),
+        Job::Append(append, answer) => batch.append(append, answer),
+        Job::Other(work) => return Err(work),
     }
-
-    /// Takes a job in, or gives back one that needs a transaction of its own.
-    fn take(&mut self, job: Job) -> Result<(), Work> {
-        match job {
-            Job::Commit(commit, answer) => {
-                self.jobs += 1;
-                self.bytes += commit.size();
-                self.commits.push((commit, answer));
-            }
-            Job::Append(append, answer) => {
-                self.jobs += 1 + append.effects.len();
-                self.bytes += append.size();
-                self.appends.push((append, answer));
-            }
-            Job::Other(work) => return Err(work),
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 impl Writer {
@@ -122,7 +78,7 @@ impl Writer {
                 },
             };
             let mut batch = Batch::default();
-            match batch.take(job) {
+            match take(&mut batch, job) {
                 Err(work) => work(&mut self.connection).await,
                 Ok(()) => {
                     // Whoever is ready to commit as well gets the chance to join.
@@ -147,7 +103,7 @@ impl Writer {
     fn gather(&mut self, batch: &mut Batch) -> Option<Work> {
         while batch.has_room() {
             let Ok(job) = self.jobs.try_recv() else { break };
-            if let Err(work) = batch.take(job) {
+            if let Err(work) = take(batch, job) {
                 return Some(work);
             }
         }
@@ -202,7 +158,8 @@ pub(crate) async fn set_size_max(connection: &mut SqliteConnection, bytes: u64) 
 /// What the tables that few runs use hold already.
 pub(crate) async fn marks(connection: &mut SqliteConnection) -> Result<Marks, StoreError> {
     let mut marks = Marks::default();
-    for (run, step) in rows::every(&all(&mut *connection, query!(JOURNALED)).await?, rows::run_and_step)? {
+    for (run, step) in rows::every(&all(&mut *connection, query!(JOURNALED)).await?, |c| Ok((c.run_id()?, c.count()?)))?
+    {
         marks.mark_journal(&run, step);
     }
     if one(&mut *connection, query!(PINNED), rows::run_id).await?.is_some() {
@@ -214,12 +171,12 @@ pub(crate) async fn marks(connection: &mut SqliteConnection) -> Result<Marks, St
     Ok(marks)
 }
 
-pub(super) async fn execute(connection: &mut SqliteConnection, query: Select<'_>) -> Result<(), StoreError> {
+pub(crate) async fn execute(connection: &mut SqliteConnection, query: Select<'_>) -> Result<(), StoreError> {
     query.execute(connection).await.map(drop).map_err(|e| error::of(&e))
 }
 
 /// Ends a transaction that failed. SQLite may have done so by itself, which is no error here.
-async fn rollback(connection: &mut SqliteConnection) {
+pub(crate) async fn rollback(connection: &mut SqliteConnection) {
     if let Err(error) = execute(connection, query!(ROLLBACK)).await {
         tracing::debug!(%error, "nothing to roll back");
     }

@@ -56,8 +56,7 @@ fn every_emitted_shape() -> impl Iterator<Item = EmittedShape> {
 async fn every_statement_is_prepared_and_takes_as_many_arguments_as_it_says() {
     let mut connection = schema().await;
     let control = ["BEGIN IMMEDIATE", "COMMIT", "ROLLBACK", "SAVEPOINT append", "RELEASE append", "ROLLBACK TO append"];
-    let others = [plugins::ALL, load::ALL, resources::ALL, retention::ALL];
-    for (name, statement) in ALL.iter().chain(others.into_iter().flatten()) {
+    for (name, statement) in ALL.iter().chain(common::ALL) {
         assert_eq!(arguments(statement.sql), statement.arguments, "{name}");
         for part in parts(statement.sql) {
             if !control.contains(&part.as_str()) {

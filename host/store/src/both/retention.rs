@@ -10,19 +10,20 @@ use caisson_core::ids::{Realm, RunId};
 use caisson_core::json::{Json, sha256_hex};
 use caisson_core::ports::{Pruning, RunRow, Stage, StoreError, VersionRow};
 use caisson_core::time::Timestamp;
-use sqlx::SqliteConnection;
 
 use super::read::{all, one};
-use super::sql::{Select, query};
-use super::{SqliteStore, error, rows, writer};
+use super::{Adapter, Connection, Select, error, rows, writer};
 use crate::encode::{Rows, payload_text, texts};
 
 #[async_trait]
-impl Pruning for SqliteStore {
+impl Pruning for Adapter {
     async fn workflows(&self, after: Option<(&Realm, &str)>, limit: u32) -> Result<Vec<VersionRow>, StoreError> {
         let (tenant, environment, id) =
             after.map_or(("", "", ""), |(realm, id)| (&*realm.tenant, &*realm.environment, id));
-        rows::every(&all(&self.readers, query!(WORKFLOWS, tenant, environment, id, limit)).await?, rows::version)
+        rows::every(
+            &all(&self.readers, query!(WORKFLOWS, tenant, environment, id, i64::from(limit))).await?,
+            rows::version,
+        )
     }
 
     async fn ended(
@@ -35,15 +36,15 @@ impl Pruning for SqliteStore {
     ) -> Result<Vec<RunId>, StoreError> {
         let (tenant, environment) = (&*realm.tenant, &*realm.environment);
         let query = match stage {
-            Stage::Whole => query!(ENDED_WHOLE, tenant, environment, workflow, before.0, limit),
-            Stage::Erased => query!(ENDED_ERASED, tenant, environment, workflow, before.0, limit),
+            Stage::Whole => query!(ENDED_WHOLE, tenant, environment, workflow, before.0, i64::from(limit)),
+            Stage::Erased => query!(ENDED_ERASED, tenant, environment, workflow, before.0, i64::from(limit)),
         };
         rows::every(&all(&self.readers, query).await?, rows::run_id)
     }
 
     async fn files(&self, run: &RunId, limit: u32) -> Result<Vec<Arc<str>>, StoreError> {
         let paths: Vec<String> =
-            rows::every(&all(&self.readers, query!(FILES, run.as_str(), limit)).await?, rows::name)?;
+            rows::every(&all(&self.readers, query!(FILES, run.as_str(), i64::from(limit))).await?, rows::name)?;
         Ok(paths.into_iter().map(Arc::from).collect())
     }
 
@@ -77,8 +78,8 @@ impl Pruning for SqliteStore {
         let run = run.as_str().to_owned();
         self.write(move |connection| {
             Box::pin(async move {
-                let events = changed(connection, query!(DELETE_EVENTS, &*run, limit)).await?;
-                let steps = changed(connection, query!(DELETE_STEPS, &*run, limit)).await?;
+                let events = changed(connection, query!(DELETE_EVENTS, &*run, i64::from(limit))).await?;
+                let steps = changed(connection, query!(DELETE_STEPS, &*run, i64::from(limit))).await?;
                 if events >= limit.into() || steps >= limit.into() {
                     return Ok(false);
                 }
@@ -103,12 +104,12 @@ struct Part {
     more: bool,
 }
 
-impl SqliteStore {
+impl Adapter {
     async fn part(&self, row: RunRow, after: u64, limit: u32) -> Result<Part, StoreError> {
         let from = i64::try_from(after).unwrap_or(i64::MAX);
-        let found = all(&self.readers, query!(EVENTS_WHOLE, row.id.as_str(), from, limit)).await?;
+        let found = all(&self.readers, query!(EVENTS_WHOLE, row.id.as_str(), from, i64::from(limit))).await?;
         let events = rows::every(&found, |c| Ok((c.count()?, c.get::<String>()?)))?;
-        let found = all(&self.readers, query!(BLOB_REFS, row.id.as_str(), limit)).await?;
+        let found = all(&self.readers, query!(BLOB_REFS, row.id.as_str(), i64::from(limit))).await?;
         let blobs: Vec<String> = rows::every(&found, rows::name)?;
         let mut hashes = Rows::default();
         for (seq, data) in &events {
@@ -128,12 +129,7 @@ impl SqliteStore {
 }
 
 impl Part {
-    async fn erase(
-        self,
-        connection: &mut SqliteConnection,
-        limit: u32,
-        at: Timestamp,
-    ) -> Result<Option<u64>, StoreError> {
+    async fn erase(self, connection: &mut Connection, limit: u32, at: Timestamp) -> Result<Option<u64>, StoreError> {
         let Self { row, events, blobs, after, more } = self;
         let (run, realm) = (row.id.as_str(), &row.realm);
         writer::note_time(connection, at).await?;
@@ -141,7 +137,7 @@ impl Part {
         if let Some(blobs) = blobs {
             changed(connection, query!(ERASE_BLOBS, run, &*realm.tenant, &*realm.environment, blobs)).await?;
         }
-        let logs = changed(connection, query!(ERASE_LOGS, run, limit)).await?;
+        let logs = changed(connection, query!(ERASE_LOGS, run, i64::from(limit))).await?;
         if more || logs >= limit.into() {
             return Ok(Some(after));
         }
@@ -155,7 +151,7 @@ impl Part {
 }
 
 /// How many rows a statement changed.
-async fn changed(connection: &mut SqliteConnection, query: Select<'_>) -> Result<u64, StoreError> {
+async fn changed(connection: &mut Connection, query: Select<'_>) -> Result<u64, StoreError> {
     Ok(query.execute(connection).await.map_err(|e| error::of(&e))?.rows_affected())
 }
 

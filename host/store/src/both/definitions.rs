@@ -6,13 +6,11 @@ use caisson_core::ports::{
     Cursor, DefinitionFilter, DefinitionRow, NewVersion, Page, PageRequest, RunStats, StoreError, VersionRow,
 };
 use caisson_core::time::Timestamp;
-use sqlx::SqliteConnection;
 
 use super::read::{all, fetch_size, one};
-use super::sql::query;
-use super::{SqliteStore, error, rows, writer};
+use super::{Adapter, Connection, error, rows, writer};
 
-impl SqliteStore {
+impl Adapter {
     pub(super) async fn list_definitions(
         &self,
         realm: &Realm,
@@ -25,7 +23,7 @@ impl SqliteStore {
             realm.tenant.as_ref(),
             realm.environment.as_ref(),
             after.id,
-            filter.enabled,
+            filter.enabled.map(i64::from),
             filter.search.as_deref(),
             fetch_size(page)
         );
@@ -90,8 +88,8 @@ impl SqliteStore {
                     realm.tenant.as_ref(),
                     realm.environment.as_ref(),
                     id,
-                    enabled,
-                    paused,
+                    enabled.map(i64::from),
+                    paused.map(i64::from),
                     at.0
                 );
                 Ok(query.execute(connection).await.map_err(|e| error::of(&e))?.rows_affected() > 0)
@@ -110,7 +108,7 @@ impl SqliteStore {
     }
 }
 
-async fn remove(connection: &mut SqliteConnection, realm: &Realm, id: &str) -> Result<bool, StoreError> {
+async fn remove(connection: &mut Connection, realm: &Realm, id: &str) -> Result<bool, StoreError> {
     let (tenant, environment) = (&*realm.tenant, &*realm.environment);
     let runs = query!(DEFINITION_HAS_RUNS, tenant, environment, id)
         .fetch_optional(&mut *connection)
@@ -127,7 +125,7 @@ async fn remove(connection: &mut SqliteConnection, realm: &Realm, id: &str) -> R
     Ok(deleted.rows_affected() > 0)
 }
 
-async fn save(connection: &mut SqliteConnection, new: NewVersion) -> Result<(VersionRow, bool), StoreError> {
+async fn save(connection: &mut Connection, new: NewVersion) -> Result<(VersionRow, bool), StoreError> {
     let (realm, workflow) = (new.realm.clone(), new.workflow.clone());
     let (tenant, environment, id) = (&*realm.tenant, &*realm.environment, &*workflow);
     let exists = one(&mut *connection, query!(DEFINITION, tenant, environment, id), rows::definition).await?.is_some();
@@ -203,7 +201,7 @@ async fn save(connection: &mut SqliteConnection, new: NewVersion) -> Result<(Ver
 }
 
 /// New runs take this version from now on.
-async fn in_force(connection: &mut SqliteConnection, version: &VersionRow, at: Timestamp) -> Result<(), StoreError> {
+async fn in_force(connection: &mut Connection, version: &VersionRow, at: Timestamp) -> Result<(), StoreError> {
     writer::note_time(connection, at).await?;
     query!(
         DEFINITION_IN_FORCE,

@@ -5,12 +5,12 @@
 
 use caisson_core::ports::{ArtifactRow, Effect, EmittedEvent, EntryKey, JournalError, KvScope, Record, StoreError};
 use caisson_core::time::Timestamp;
-use sqlx::SqliteConnection;
 
+use super::Select;
+use super::commit;
 use super::read::one;
-use super::sql::{Select, query};
 use super::writer::execute;
-use super::{error, rows};
+use super::{Connection, error, rows};
 use crate::encode::payload_text;
 
 /// What is written together.
@@ -47,7 +47,7 @@ impl Append {
 
 /// Writes them in a transaction that is under way; each is refused alone. An error means that the transaction is lost.
 pub(crate) async fn all(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     appends: &[&Append],
 ) -> Result<Vec<Result<(), JournalError>>, StoreError> {
     let mut results = Vec::with_capacity(appends.len());
@@ -60,7 +60,7 @@ pub(crate) async fn all(
     Ok(results)
 }
 
-async fn alone(connection: &mut SqliteConnection, append: &Append) -> Result<(), JournalError> {
+async fn alone(connection: &mut Connection, append: &Append) -> Result<(), JournalError> {
     // Nothing else can be refused after something was written.
     let may_undo = append.effects.iter().any(|effect| matches!(effect, Effect::SetKey { .. }));
     if !may_undo {
@@ -76,7 +76,7 @@ async fn alone(connection: &mut SqliteConnection, append: &Append) -> Result<(),
     done
 }
 
-async fn write(connection: &mut SqliteConnection, append: &Append) -> Result<(), JournalError> {
+async fn write(connection: &mut Connection, append: &Append) -> Result<(), JournalError> {
     if let Some((entry, number, record)) = &append.place
         && !insert(connection, entry, *number, record).await?
     {
@@ -97,19 +97,20 @@ async fn write(connection: &mut SqliteConnection, append: &Append) -> Result<(),
 
 /// `false`: the very record is there already, and its effects with it.
 async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     entry: &EntryKey,
     number: u32,
     record: &Record,
 ) -> Result<bool, JournalError> {
     let (run, step) = (entry.run.as_str(), entry.step.cast_signed());
+    let [attempt, of_entry, claim, number] = [entry.attempt, entry.entry, entry.claim, number].map(i64::from);
     let inserted = query!(
         RECORD_INSERT,
         run,
         step,
-        entry.attempt,
-        entry.entry,
-        entry.claim,
+        attempt,
+        of_entry,
+        claim,
         number,
         record.call.as_ref(),
         record.request.as_ref(),
@@ -122,7 +123,7 @@ async fn insert(
     if inserted.rows_affected() > 0 {
         return Ok(true);
     }
-    let query = query!(RECORD_THERE, run, step, entry.attempt, entry.entry, entry.claim, number);
+    let query = query!(RECORD_THERE, run, step, attempt, of_entry, claim, number);
     match one(connection, query, rows::record_if_there).await? {
         Some(Some(there)) if there == *record => Ok(false),
         None | Some(Some(_)) => Err(JournalError::Superseded),
@@ -141,7 +142,8 @@ struct Totals {
     there: Option<u64>,
 }
 
-async fn totals(connection: &mut SqliteConnection, scope: &KvScope, key: &str) -> Result<Totals, StoreError> {
+async fn totals(connection: &mut Connection, scope: &KvScope, key: &str) -> Result<Totals, StoreError> {
+    commit::lock_scope(connection, scope).await?;
     let query = query!(
         KV_TOTALS,
         scope.realm.tenant.as_ref(),
@@ -155,7 +157,7 @@ async fn totals(connection: &mut SqliteConnection, scope: &KvScope, key: &str) -
 }
 
 async fn set_key(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     scope: &KvScope,
     key: &str,
     value: &[u8],
@@ -194,7 +196,7 @@ async fn set_key(
     Ok(execute(connection, query).await?)
 }
 
-async fn delete_key(connection: &mut SqliteConnection, scope: &KvScope, key: &str) -> Result<(), StoreError> {
+async fn delete_key(connection: &mut Connection, scope: &KvScope, key: &str) -> Result<(), StoreError> {
     let Totals { keys, bytes, there } = totals(connection, scope, key).await?;
     let Some(value_bytes) = there else { return Ok(()) };
     let query = query!(

@@ -22,11 +22,6 @@ pub(crate) fn run_id(c: &mut Columns<'_>) -> Result<RunId, StoreError> {
     c.run_id()
 }
 
-/// A run's id and a step's number.
-pub(crate) fn run_and_step(c: &mut Columns<'_>) -> Result<(RunId, u64), StoreError> {
-    Ok((c.run_id()?, c.count()?))
-}
-
 pub(crate) fn record(c: &mut Columns<'_>) -> Result<Record, StoreError> {
     Ok(Record { call: c.text()?, request: c.text()?, answer: c.json()?, clock_ms: c.get::<i64>()?.cast_unsigned() })
 }

@@ -7,11 +7,10 @@ use caisson_core::ports::{ApiKeyRow, Cursor, HostLogLine, Page, PageRequest, Sto
 use caisson_core::time::Timestamp;
 
 use super::read::{all, fetch_size};
-use super::sql::query;
-use super::{SqliteStore, error, rows, writer};
+use super::{Adapter, error, rows, writer};
 use crate::encode::{Rows, texts};
 
-impl SqliteStore {
+impl Adapter {
     pub(super) async fn insert_key(&self, key: ApiKeyRow) -> Result<(), StoreError> {
         self.write(move |connection| {
             Box::pin(async move {

@@ -8,24 +8,23 @@ use caisson_core::ports::{
     StoredRun,
 };
 use caisson_core::time::Timestamp;
-use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{AssertSqlSafe, Executor};
 
-use super::sql::{self, ApprovalsShape, RunsShape, Select, Statuses, query};
-use super::{SqliteStore, error, rows};
+use super::Select;
+use super::commit;
+use super::sql;
+use super::{Adapter, Db, DbRow, error, rows};
 use crate::encode::{Rows, texts};
+use crate::statement::lists::{self, ApprovalsShape, RunsShape, Statuses};
 
 /// Every row that a query gives.
-pub(crate) async fn all<'c>(
-    by: impl Executor<'c, Database = Sqlite>,
-    query: Select<'_>,
-) -> Result<Vec<SqliteRow>, StoreError> {
+pub(crate) async fn all<'c>(by: impl Executor<'c, Database = Db>, query: Select<'_>) -> Result<Vec<DbRow>, StoreError> {
     query.fetch_all(by).await.map_err(|e| error::of(&e))
 }
 
 /// The first row, read.
 pub(crate) async fn one<'c, T>(
-    by: impl Executor<'c, Database = Sqlite>,
+    by: impl Executor<'c, Database = Db>,
     query: Select<'_>,
     read: impl Fn(&mut rows::Columns<'_>) -> Result<T, StoreError>,
 ) -> Result<Option<T>, StoreError> {
@@ -38,23 +37,24 @@ pub(crate) fn fetch_size(page: &PageRequest) -> i64 {
     i64::from(page.size()) + 1
 }
 
-impl SqliteStore {
+impl Adapter {
     /// Row, snapshot and events in one read transaction: a commit in between cannot tear them apart.
     pub(super) async fn load_run(&self, id: &RunId) -> Result<Option<StoredRun>, StoreError> {
-        let mut view = self.readers.begin().await.map_err(|e| error::of(&e))?;
+        let mut view = self.view().await?;
         let Some(row) = one(&mut *view, query!(RUN, id.as_str()), rows::run).await? else {
             return Ok(None);
         };
         let snapshot = one(&mut *view, query!(SNAPSHOT, id.as_str()), rows::snapshot).await?;
         let after = snapshot.as_ref().map_or(0, |(seq, _)| *seq);
-        let query = query!(EVENTS, id.as_str(), after.cast_signed(), -1_i64);
+        let query = query!(EVENTS, id.as_str(), after.cast_signed(), i64::MAX);
         let events = rows::every(&all(&mut *view, query).await?, rows::event)?;
+        let holder = commit::holder(&mut view, id).await?;
         view.rollback().await.map_err(|e| error::of(&e))?;
         let last = events.last().map_or(after, |event| event.seq);
         if last != row.last_seq {
             return Err(StoreError::Corrupt(format!("run {id} ends at event {}, its events at {last}", row.last_seq)));
         }
-        Ok(Some(StoredRun { row, snapshot, events, holder: None }))
+        Ok(Some(StoredRun { row, snapshot, events, holder }))
     }
 
     pub(super) async fn list_runs(
@@ -137,7 +137,7 @@ impl SqliteStore {
             status: filter.status.is_some(),
             cursor: after.is_some(),
         };
-        let query = sqlx::query(AssertSqlSafe(sql::approvals(shape)))
+        let query = sqlx::query(AssertSqlSafe(lists::approvals(shape)))
             .bind(tenant)
             .bind(environment)
             .bind(filter.run.as_ref().map(RunId::as_str))
@@ -158,7 +158,7 @@ impl SqliteStore {
     ) -> Result<Vec<ReadyRow>, StoreError> {
         self.write(move |connection| {
             Box::pin(async move {
-                let rows = all(connection, query!(REDISPATCH, before.0, now.0, limit)).await?;
+                let rows = all(connection, query!(REDISPATCH, before.0, now.0, i64::from(limit))).await?;
                 let mut steps = rows::every(&rows, rows::redispatched)?;
                 steps.sort_by(|(a, since_a), (b, since_b)| (since_a, &a.run, a.step).cmp(&(since_b, &b.run, b.step)));
                 Ok(steps.into_iter().map(|(step, _)| step).collect())

@@ -4,15 +4,13 @@ use async_trait::async_trait;
 use caisson_core::json::sha256_hex;
 use caisson_core::ports::{NewResource, ResourceKey, ResourceRow, Resources, StoreError};
 use caisson_core::time::Timestamp;
-use sqlx::SqliteConnection;
 
 use super::read::{all, one};
-use super::sql::query;
 use super::writer::execute;
-use super::{SqliteStore, error, rows, writer};
+use super::{Adapter, Connection, error, rows, writer};
 
 #[async_trait]
-impl Resources for SqliteStore {
+impl Resources for Adapter {
     async fn save_resource(&self, new: NewResource) -> Result<(ResourceRow, bool), StoreError> {
         self.write(move |connection| Box::pin(save(connection, new))).await
     }
@@ -22,8 +20,15 @@ impl Resources for SqliteStore {
         self.write(move |connection| {
             Box::pin(async move {
                 let (tenant, environment) = (&*key.realm.tenant, &*key.realm.environment);
-                let query =
-                    query!(RESOURCE_SET, tenant, environment, key.kind.as_str(), key.name.as_ref(), enabled, at.0);
+                let query = query!(
+                    RESOURCE_SET,
+                    tenant,
+                    environment,
+                    key.kind.as_str(),
+                    key.name.as_ref(),
+                    i64::from(enabled),
+                    at.0
+                );
                 let changed = query.execute(&mut *connection).await.map_err(|e| error::of(&e))?.rows_affected() > 0;
                 if changed {
                     execute(connection, query!(RESOURCES_MARK_RAISE)).await?;
@@ -60,12 +65,12 @@ impl Resources for SqliteStore {
     }
 }
 
-async fn in_force(connection: &mut SqliteConnection, key: &ResourceKey) -> Result<Option<ResourceRow>, StoreError> {
+async fn in_force(connection: &mut Connection, key: &ResourceKey) -> Result<Option<ResourceRow>, StoreError> {
     let (tenant, environment) = (&*key.realm.tenant, &*key.realm.environment);
     one(connection, query!(RESOURCE, tenant, environment, key.kind.as_str(), key.name.as_ref()), rows::resource).await
 }
 
-async fn save(connection: &mut SqliteConnection, new: NewResource) -> Result<(ResourceRow, bool), StoreError> {
+async fn save(connection: &mut Connection, new: NewResource) -> Result<(ResourceRow, bool), StoreError> {
     let (tenant, environment) = (&*new.key.realm.tenant, &*new.key.realm.environment);
     let (kind, name) = (new.key.kind.as_str(), &*new.key.name);
     let digest = sha256_hex(new.source.as_bytes());

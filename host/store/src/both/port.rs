@@ -16,13 +16,12 @@ use caisson_core::time::Timestamp;
 use tokio::sync::oneshot;
 
 use super::read::{all, one};
-use super::sql::query;
 use super::writer::Job;
-use super::{SqliteStore, closed, rows};
+use super::{Adapter, closed, rows};
 use crate::encode::texts;
 
 #[async_trait]
-impl Store for SqliteStore {
+impl Store for Adapter {
     async fn commit(&self, commit: Commit) -> Result<(), CommitError> {
         commit.check()?;
         let (answer, result) = oneshot::channel();
@@ -49,7 +48,7 @@ impl Store for SqliteStore {
     }
 
     async fn ready(&self, limit: u32) -> Result<Vec<ReadyRow>, StoreError> {
-        rows::every(&all(&self.readers, query!(READY, limit)).await?, rows::ready)
+        rows::every(&all(&self.readers, query!(READY, i64::from(limit))).await?, rows::ready)
     }
 
     async fn redispatch(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<Vec<ReadyRow>, StoreError> {
@@ -57,12 +56,12 @@ impl Store for SqliteStore {
     }
 
     async fn claimed_by_others(&self, host: &str, limit: u32) -> Result<Vec<(RunId, StepNo, u32)>, StoreError> {
-        let query = query!(CLAIMED_BY_OTHERS, host, limit);
+        let query = query!(CLAIMED_BY_OTHERS, host, i64::from(limit));
         rows::every(&all(&self.readers, query).await?, rows::claimed)
     }
 
     async fn due_timers(&self, now: Timestamp, limit: u32) -> Result<Vec<TimerRow>, StoreError> {
-        let query = query!(DUE_TIMERS, now.0, limit);
+        let query = query!(DUE_TIMERS, now.0, i64::from(limit));
         rows::every(&all(&self.readers, query).await?, rows::timer)
     }
 
@@ -71,7 +70,7 @@ impl Store for SqliteStore {
     }
 
     async fn outbox(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        rows::every(&all(&self.readers, query!(OUTBOX, limit)).await?, rows::message)
+        rows::every(&all(&self.readers, query!(OUTBOX, i64::from(limit))).await?, rows::message)
     }
 
     async fn outbox_delete(&self, ids: &[Arc<str>]) -> Result<(), StoreError> {
@@ -80,9 +79,9 @@ impl Store for SqliteStore {
 
     async fn admissible(&self, of: Option<&SlotKey>, limit: u32) -> Result<Vec<RunId>, StoreError> {
         let query = match of {
-            None => query!(ADMISSIBLE, limit),
+            None => query!(ADMISSIBLE, i64::from(limit)),
             Some(SlotKey { realm, workflow, key }) => {
-                query!(ADMISSIBLE_OF, &*realm.tenant, &*realm.environment, &**workflow, &**key, limit)
+                query!(ADMISSIBLE_OF, &*realm.tenant, &*realm.environment, &**workflow, &**key, i64::from(limit))
             }
         };
         rows::every(&all(&self.readers, query).await?, rows::run_id)
@@ -90,7 +89,7 @@ impl Store for SqliteStore {
 
     async fn admitted(&self, of: &SlotKey, limit: u32) -> Result<Vec<RunId>, StoreError> {
         let SlotKey { realm, workflow, key } = of;
-        let query = query!(ADMITTED, &*realm.tenant, &*realm.environment, &**workflow, &**key, limit);
+        let query = query!(ADMITTED, &*realm.tenant, &*realm.environment, &**workflow, &**key, i64::from(limit));
         rows::every(&all(&self.readers, query).await?, rows::run_id)
     }
 

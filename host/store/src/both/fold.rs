@@ -4,18 +4,17 @@ use std::collections::HashMap;
 
 use caisson_core::ids::RunId;
 use caisson_core::ports::{Commit, CommitError, Held, JournalError, SlotKey, StoreError};
-use caisson_core::time::Timestamp;
-use sqlx::SqliteConnection;
 
-use super::{Batch, execute, rollback};
+use super::Connection;
+use super::append::{self, Append};
+use super::commit::{self, Then};
+use super::jobs::Batch;
+use super::read::all;
+use super::rows::{self, Columns};
+use super::writer::{execute, rollback};
 use crate::batch::{self, Accepted, Head, Known};
 use crate::encode::{Rows, Writes, slots};
 use crate::marks::Marks;
-use crate::sqlite::append::{self, Append};
-use crate::sqlite::error;
-use crate::sqlite::read::all;
-use crate::sqlite::rows::{self, Columns};
-use crate::sqlite::sql::query;
 
 /// What became of a batch's records and commits, in their order.
 #[derive(Default)]
@@ -31,12 +30,12 @@ impl Results {
 }
 
 /// Writes a batch and answers everyone in it.
-pub(super) async fn write(connection: &mut SqliteConnection, marks: &mut Marks, batch: Batch) {
+pub(super) async fn write(connection: &mut Connection, marks: &mut Marks, batch: Batch) {
     let (commits, commit_answers): (Vec<_>, Vec<_>) = batch.commits.into_iter().unzip();
     let (appends, append_answers): (Vec<_>, Vec<_>) = batch.appends.into_iter().unzip();
     let commits: Vec<&Commit> = commits.iter().map(AsRef::as_ref).collect();
     let appends: Vec<&Append> = appends.iter().map(AsRef::as_ref).collect();
-    let results = match try_batch(connection, marks, &appends, &commits).await {
+    let results = match patiently(connection, marks, &appends, &commits).await {
         Ok(results) => results,
         Err(error) if matches!(error, StoreError::Full(_)) || commits.len() + appends.len() == 1 => Results {
             appends: vec![Err(JournalError::Store(error.clone())); appends.len()],
@@ -65,28 +64,46 @@ pub(super) async fn write(connection: &mut SqliteConnection, marks: &mut Marks, 
 }
 
 async fn one_by_one(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     marks: &mut Marks,
     appends: &[&Append],
     commits: &[&Commit],
 ) -> Results {
     let mut results = Results::default();
     for append in appends {
-        let alone = try_batch(connection, marks, &[*append], &[]).await;
+        let alone = patiently(connection, marks, &[*append], &[]).await;
         let alone = alone.map(|mut one| one.appends.pop().unwrap_or(Ok(())));
         results.appends.push(alone.unwrap_or_else(|error| Err(error.into())));
     }
     for commit in commits {
-        let alone = try_batch(connection, marks, &[], &[*commit]).await;
+        let alone = patiently(connection, marks, &[], &[*commit]).await;
         let alone = alone.map(|mut one| one.commits.pop().unwrap_or(Ok(())));
         results.commits.push(alone.unwrap_or_else(|error| Err(error.into())));
     }
     results
 }
 
+/// Tries again where somebody else was in the way: by then they are gone, or what they wrote is seen.
+async fn patiently(
+    connection: &mut Connection,
+    marks: &mut Marks,
+    appends: &[&Append],
+    commits: &[&Commit],
+) -> Result<Results, StoreError> {
+    /// Others are in the way for milliseconds; who is so often in the way is no accident.
+    const TRIES_MAX: u32 = 5;
+    let mut tries = 1;
+    loop {
+        match try_batch(connection, marks, appends, commits).await {
+            Err(StoreError::Locked(_)) if tries < TRIES_MAX => tries += 1,
+            done => return done,
+        }
+    }
+}
+
 /// Writes a batch in one transaction. An error means that nothing of it is stored.
 async fn try_batch(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     marks: &mut Marks,
     appends: &[&Append],
     commits: &[&Commit],
@@ -100,7 +117,7 @@ async fn try_batch(
 }
 
 async fn write_all(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     marks: &mut Marks,
     appends: &[&Append],
     commits: &[&Commit],
@@ -108,7 +125,7 @@ async fn write_all(
     let mut results = Results { appends: Vec::new(), commits: vec![Ok(()); commits.len()] };
     let mut latest = None;
     if !appends.is_empty() {
-        execute(connection, query!(BEGIN)).await?;
+        commit::begin(connection).await?;
         results.appends = append::all(connection, appends).await?;
         for (append, _) in appends.iter().zip(&results.appends).filter(|(_, result)| result.is_ok()) {
             latest = latest.max(append.latest_time());
@@ -148,17 +165,17 @@ async fn write_all(
         latest = latest.max(accepted.iter().filter_map(|commit| commit.latest_time()).max());
         write_large(connection, &accepted).await?;
         let then = if number + 1 == waves.len() { Then::End(latest) } else { Then::GoOn };
-        write_rows(connection, writes, then).await?;
+        commit::write_rows(connection, writes, then).await?;
     }
     if waves.is_empty() && any {
-        execute(connection, query!(BATCH_END, latest.map(|time| time.0))).await?;
+        commit::end(connection, latest).await?;
     }
     Ok(results)
 }
 
 /// What is stored of the runs and keys that these commits name.
 async fn known(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     first: bool,
     commits: impl Iterator<Item = &Commit>,
 ) -> Result<Known, StoreError> {
@@ -171,10 +188,7 @@ async fn known(
             keys.text(&key.key);
         }
     }
-    let (runs, keys) = (runs.finish(), keys.finish());
-    // The first look begins the transaction.
-    let query = if first { query!(BEGIN_CHECK, runs, keys) } else { query!(CHECK, runs, keys) };
-    let rows = query.fetch_all(connection).await.map_err(|e| error::of(&e))?;
+    let rows = commit::check(connection, first, runs.finish(), keys.finish()).await?;
     let mut known = Known { runs: HashMap::with_capacity(rows.len()), ..Known::default() };
     for row in &rows {
         let mut columns = Columns::of(row);
@@ -191,24 +205,25 @@ async fn known(
 
 /// What runs and waits of the keys under which runs of a wave count together. Few waves have any.
 async fn held(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     commits: impl Iterator<Item = &Commit>,
 ) -> Result<HashMap<SlotKey, Held>, StoreError> {
     let keys = batch::slots(commits);
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
+    commit::lock_slots(connection, &keys).await?;
     let counted = rows::every(&all(connection, query!(HELD, slots(&keys))).await?, rows::held)?;
     let mut counted: HashMap<u64, Held> = counted.into_iter().collect();
     Ok((0..).zip(keys).map(|(place, key)| (key, counted.remove(&place).unwrap_or_default())).collect())
 }
 
 /// Large values and snapshots, each bound as it is.
-async fn write_large(connection: &mut SqliteConnection, commits: &[&Commit]) -> Result<(), StoreError> {
+async fn write_large(connection: &mut Connection, commits: &[&Commit]) -> Result<(), StoreError> {
     for commit in commits {
         let Some(run) = &commit.run else { continue };
         for blob in &commit.blobs {
-            query!(
+            let query = query!(
                 BLOB_INSERT,
                 run.realm.tenant.as_ref(),
                 run.realm.environment.as_ref(),
@@ -216,74 +231,20 @@ async fn write_large(connection: &mut SqliteConnection, commits: &[&Commit]) -> 
                 blob.id.size.cast_signed(),
                 blob.json.get(),
                 run.id.as_str()
-            )
-            .execute(&mut *connection)
-            .await
-            .map_err(|e| error::of(&e))?;
+            );
+            execute(connection, query).await?;
         }
         if let Some(state) = &commit.snapshot {
-            query!(
+            let query = query!(
                 SNAPSHOT_UPSERT,
                 run.id.as_str(),
                 run.realm.tenant.as_ref(),
                 run.realm.environment.as_ref(),
                 run.last_seq.cast_signed(),
                 state.get()
-            )
-            .execute(&mut *connection)
-            .await
-            .map_err(|e| error::of(&e))?;
+            );
+            execute(connection, query).await?;
         }
     }
     Ok(())
-}
-
-/// What follows a wave.
-#[derive(Clone, Copy, Debug)]
-enum Then {
-    /// Another wave, in the same transaction.
-    GoOn,
-    /// The end of the transaction, with the latest time in it.
-    End(Option<Timestamp>),
-}
-
-/// All other rows.
-async fn write_rows(connection: &mut SqliteConnection, writes: Writes, then: Then) -> Result<(), StoreError> {
-    let (has_rest, has_kept) = (writes.has_rest(), writes.has_kept());
-    if has_rest {
-        query!(
-            COMMIT_REST,
-            writes.approvals.finish(),
-            writes.items.finish(),
-            writes.items_dropped.finish(),
-            writes.outbox.finish(),
-            writes.outbox_done.finish(),
-            writes.idempotency.finish()
-        )
-        .execute(&mut *connection)
-        .await
-        .map_err(|e| error::of(&e))?;
-    }
-    if has_kept {
-        query!(
-            COMMIT_PLUGINS,
-            writes.pins.finish(),
-            writes.runs_ended.finish(),
-            writes.steps_ended.finish(),
-            writes.admissions.finish()
-        )
-        .execute(&mut *connection)
-        .await
-        .map_err(|e| error::of(&e))?;
-    }
-    let Writes { runs_new, runs_moved, runs_settled, events, steps, timers_cleared, timers_set, .. } = writes;
-    let [new, moved, settled] = [runs_new, runs_moved, runs_settled].map(Rows::finish);
-    let [events, steps, cleared, set] = [events, steps, timers_cleared, timers_set].map(Rows::finish);
-    let query = match then {
-        Then::GoOn => query!(COMMIT_RUNS, new, moved, settled, events, steps, cleared, set),
-        Then::End(latest) => {
-            query!(COMMIT_RUNS_END, new, moved, settled, events, steps, cleared, set, latest.map(|time| time.0))
-        }
-    };
-    query.execute(connection).await.map(drop).map_err(|e| error::of(&e))
 }

@@ -7,19 +7,18 @@ use bytes::Bytes;
 use caisson_core::ids::{Realm, RunId};
 use caisson_core::json::Json;
 use caisson_core::ports::{PluginRow, PluginStore, StoreError};
-use sqlx::SqliteConnection;
 
+use super::Select;
 use super::read::{all, one};
-use super::sql::{Select, query};
 use super::writer::{self, execute};
-use super::{SqliteStore, rows};
+use super::{Adapter, Connection, rows};
 use crate::encode::texts;
 
 /// Runs that a refusal names.
 const USERS_NAMED_MAX: i64 = 5;
 
 #[async_trait]
-impl PluginStore for SqliteStore {
+impl PluginStore for Adapter {
     async fn put_component(&self, digest: &str, bytes: &Bytes) -> Result<(), StoreError> {
         let (digest, bytes) = (digest.to_owned(), bytes.clone());
         self.write(move |connection| {
@@ -65,7 +64,7 @@ impl PluginStore for SqliteStore {
     }
 
     async fn pinned_by(&self, realm: &Realm, digest: &str, limit: u32) -> Result<Vec<RunId>, StoreError> {
-        let query = query!(PINNED_BY, &*realm.tenant, &*realm.environment, digest, limit);
+        let query = query!(PINNED_BY, &*realm.tenant, &*realm.environment, digest, i64::from(limit));
         rows::every(&all(&self.readers, query).await?, rows::run_id)
     }
 }
@@ -91,7 +90,7 @@ fn upsert(row: &PluginRow) -> Select<'_> {
     )
 }
 
-async fn delete(connection: &mut SqliteConnection, realm: &Realm, id: &str, digests: &str) -> Result<(), StoreError> {
+async fn delete(connection: &mut Connection, realm: &Realm, id: &str, digests: &str) -> Result<(), StoreError> {
     let (tenant, environment) = (&*realm.tenant, &*realm.environment);
     let users = all(&mut *connection, query!(PLUGIN_USERS, tenant, environment, digests, USERS_NAMED_MAX)).await?;
     let users: Vec<RunId> = rows::every(&users, rows::run_id)?;

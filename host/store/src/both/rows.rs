@@ -1,5 +1,6 @@
 //! Stored rows to the port's structs, column by column, in the order of the lists in `sql`. What does not read is [`StoreError::Corrupt`].
 
+#[path = "rows/plugins.rs"]
 mod plugins;
 
 use std::sync::Arc;
@@ -14,32 +15,29 @@ use caisson_core::ports::{
 use caisson_core::status::{RunStatus, StepStatus};
 use caisson_core::time::Timestamp;
 use serde::de::DeserializeOwned;
-use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{Decode, Row, Type};
 
-pub(crate) use self::plugins::{
-    artifact, bytes, emitted, name, plugin, record, record_if_there, run_and_step, run_id, totals,
-};
-use super::error;
+pub(crate) use self::plugins::{artifact, bytes, emitted, name, plugin, record, record_if_there, run_id, totals};
+use super::{Db, DbRow, error};
 
 /// Reads the columns of one row from left to right.
 pub(crate) struct Columns<'r> {
-    row: &'r SqliteRow,
+    row: &'r DbRow,
     at: usize,
 }
 
 impl<'r> Columns<'r> {
-    pub(crate) fn of(row: &'r SqliteRow) -> Self {
+    pub(crate) fn of(row: &'r DbRow) -> Self {
         Self { row, at: 0 }
     }
 
-    pub(crate) fn get<T: Decode<'r, Sqlite> + Type<Sqlite>>(&mut self) -> Result<T, StoreError> {
+    pub(crate) fn get<T: Decode<'r, Db> + Type<Db>>(&mut self) -> Result<T, StoreError> {
         let value = self.row.try_get(self.at).map_err(|e| error::of(&e));
         self.at += 1;
         value
     }
 
-    fn text(&mut self) -> Result<Arc<str>, StoreError> {
+    pub(crate) fn text(&mut self) -> Result<Arc<str>, StoreError> {
         self.get::<&str>().map(Arc::from)
     }
 
@@ -55,11 +53,15 @@ impl<'r> Columns<'r> {
         self.get::<Option<i64>>()?.map(unsigned).transpose()
     }
 
-    fn small(&mut self) -> Result<u32, StoreError> {
+    pub(crate) fn small(&mut self) -> Result<u32, StoreError> {
         u32::try_from(self.get::<i64>()?).map_err(|_| corrupt("a count is out of range"))
     }
 
-    fn time(&mut self) -> Result<Timestamp, StoreError> {
+    pub(crate) fn flag(&mut self) -> Result<bool, StoreError> {
+        Ok(self.get::<i64>()? != 0)
+    }
+
+    pub(crate) fn time(&mut self) -> Result<Timestamp, StoreError> {
         self.get().map(Timestamp)
     }
 
@@ -67,7 +69,7 @@ impl<'r> Columns<'r> {
         Ok(self.get::<Option<i64>>()?.map(Timestamp))
     }
 
-    fn json(&mut self) -> Result<Json, StoreError> {
+    pub(crate) fn json(&mut self) -> Result<Json, StoreError> {
         Json::parse(self.get::<String>()?).map_err(|_| corrupt("a value is not JSON"))
     }
 
@@ -83,7 +85,7 @@ impl<'r> Columns<'r> {
         self.get::<Option<&str>>()?.map(parse).transpose()
     }
 
-    fn run_id(&mut self) -> Result<RunId, StoreError> {
+    pub(crate) fn run_id(&mut self) -> Result<RunId, StoreError> {
         self.text().map(RunId::new)
     }
 
@@ -106,10 +108,15 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
 
 /// Reads every row the same way.
 pub(crate) fn every<T>(
-    rows: &[SqliteRow],
+    rows: &[DbRow],
     read: impl Fn(&mut Columns<'_>) -> Result<T, StoreError>,
 ) -> Result<Vec<T>, StoreError> {
     rows.iter().map(|row| read(&mut Columns::of(row))).collect()
+}
+
+/// A single truth.
+pub(crate) fn flag(c: &mut Columns<'_>) -> Result<bool, StoreError> {
+    c.flag()
 }
 
 /// A single count.
@@ -219,7 +226,7 @@ pub(crate) fn resource(c: &mut Columns<'_>) -> Result<ResourceRow, StoreError> {
         number: c.count()?,
         digest: c.text()?,
         source: c.text()?,
-        enabled: c.get()?,
+        enabled: c.flag()?,
         file: c.opt_text()?,
         created_by: c.text()?,
         created_at: c.time()?,
@@ -288,8 +295,8 @@ pub(crate) fn definition(c: &mut Columns<'_>) -> Result<DefinitionRow, StoreErro
         realm: c.realm()?,
         id: c.text()?,
         current: c.count()?,
-        enabled: c.get()?,
-        paused: c.get()?,
+        enabled: c.flag()?,
+        paused: c.flag()?,
         created_at: c.time()?,
         updated_at: c.time()?,
     })
@@ -340,7 +347,7 @@ pub(crate) fn log(c: &mut Columns<'_>) -> Result<(i64, HostLogLine), StoreError>
                 level: c.get::<Option<&str>>()?.map(log_level).transpose()?,
                 message: c.get()?,
                 fields: c.get()?,
-                percent: c.get()?,
+                percent: c.opt_count()?.and_then(|percent| u8::try_from(percent).ok()),
             },
         },
     ))

@@ -11,14 +11,21 @@ use tokio::sync::oneshot;
 
 use super::append::Append;
 use super::read::{all, fetch_size, one};
-use super::sql::{self, EmittedShape, query};
+use super::sql;
 use super::writer::Job;
-use super::{SqliteStore, closed, rows};
+use super::{Adapter, closed, rows};
+use crate::statement::lists::EmittedShape;
 
 #[async_trait]
-impl Journal for SqliteStore {
+impl Journal for Adapter {
     async fn records(&self, entry: &EntryKey) -> Result<Vec<Record>, StoreError> {
-        let query = query!(RECORDS, entry.run.as_str(), entry.step.cast_signed(), entry.attempt, entry.entry);
+        let query = query!(
+            RECORDS,
+            entry.run.as_str(),
+            entry.step.cast_signed(),
+            i64::from(entry.attempt),
+            i64::from(entry.entry)
+        );
         rows::every(&all(&self.readers, query).await?, rows::record)
     }
 
@@ -51,7 +58,7 @@ impl Journal for SqliteStore {
             &*scope.plugin,
             &*scope.workflow,
             prefix,
-            limit
+            i64::from(limit)
         );
         let mut keys = rows::every(&all(&self.readers, query).await?, rows::name)?;
         // They are sorted: those that begin so come first.
@@ -98,7 +105,7 @@ impl Journal for SqliteStore {
     }
 }
 
-impl SqliteStore {
+impl Adapter {
     async fn hand_in(&self, append: Append) -> Result<(), JournalError> {
         let (answer, result) = oneshot::channel();
         self.send(Job::Append(Box::new(append), answer)).await?;
