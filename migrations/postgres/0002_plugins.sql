@@ -60,12 +60,13 @@ CREATE TABLE journal (
     PRIMARY KEY (run_id, step, attempt, entry, number)
 );
 
+-- Keys are bytes here: PostgreSQL has no NUL in texts.
 CREATE TABLE kv (
     tenant      TEXT COLLATE "C" NOT NULL,
     environment TEXT COLLATE "C" NOT NULL,
     plugin      TEXT COLLATE "C" NOT NULL,
     workflow    TEXT COLLATE "C" NOT NULL,
-    key         TEXT COLLATE "C" NOT NULL,
+    key         BYTEA NOT NULL,
     value       BYTEA NOT NULL,
     PRIMARY KEY (tenant, environment, plugin, workflow, key)
 );

@@ -36,7 +36,7 @@ impl Rows {
     }
 
     /// Adds the rows of another.
-    pub(crate) fn append(&mut self, other: Self) {
+    pub(crate) fn append(&mut self, other: &Self) {
         if other.count > 0 {
             if self.count > 0 {
                 self.text.push(',');

@@ -8,6 +8,8 @@
 //!
 //! Deliberately absent: any rule about runs. The store checks versions and keys, and writes what the engine decided.
 
+#![allow(clippy::duplicate_mod, reason = "the files in `both` are compiled for each database")]
+
 // First: its macros are for everything below.
 #[macro_use]
 mod statement;

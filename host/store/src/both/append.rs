@@ -150,7 +150,7 @@ async fn totals(connection: &mut Connection, scope: &KvScope, key: &str) -> Resu
         scope.realm.environment.as_ref(),
         scope.plugin.as_ref(),
         scope.workflow.as_ref(),
-        key
+        commit::kv_key(key)
     );
     let (keys, bytes, there) = one(connection, query, rows::totals).await?.unwrap_or_default();
     Ok(Totals { keys, bytes, there })
@@ -188,7 +188,7 @@ async fn set_key(
         scope.realm.environment.as_ref(),
         scope.plugin.as_ref(),
         scope.workflow.as_ref(),
-        key,
+        commit::kv_key(key),
         value,
         keys.cast_signed(),
         bytes.cast_signed()
@@ -205,7 +205,7 @@ async fn delete_key(connection: &mut Connection, scope: &KvScope, key: &str) -> 
         scope.realm.environment.as_ref(),
         scope.plugin.as_ref(),
         scope.workflow.as_ref(),
-        key,
+        commit::kv_key(key),
         keys.saturating_sub(1).cast_signed(),
         bytes.saturating_sub(key.len() as u64 + value_bytes).cast_signed()
     );

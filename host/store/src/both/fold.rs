@@ -96,6 +96,7 @@ async fn patiently(
     loop {
         match try_batch(connection, marks, appends, commits).await {
             Err(StoreError::Locked(_)) if tries < TRIES_MAX => tries += 1,
+            Err(StoreError::Locked(text)) => return Err(StoreError::Other(text)),
             done => return done,
         }
     }

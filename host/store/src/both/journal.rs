@@ -10,6 +10,7 @@ use sqlx::AssertSqlSafe;
 use tokio::sync::oneshot;
 
 use super::append::Append;
+use super::commit;
 use super::read::{all, fetch_size, one};
 use super::sql;
 use super::writer::Job;
@@ -45,8 +46,14 @@ impl Journal for Adapter {
     }
 
     async fn kv_get(&self, scope: &KvScope, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let query =
-            query!(KV_GET, &*scope.realm.tenant, &*scope.realm.environment, &*scope.plugin, &*scope.workflow, key);
+        let query = query!(
+            KV_GET,
+            &*scope.realm.tenant,
+            &*scope.realm.environment,
+            &*scope.plugin,
+            &*scope.workflow,
+            commit::kv_key(key)
+        );
         one(&self.readers, query, rows::bytes).await
     }
 
@@ -57,10 +64,10 @@ impl Journal for Adapter {
             &*scope.realm.environment,
             &*scope.plugin,
             &*scope.workflow,
-            prefix,
+            commit::kv_key(prefix),
             i64::from(limit)
         );
-        let mut keys = rows::every(&all(&self.readers, query).await?, rows::name)?;
+        let mut keys = rows::every(&all(&self.readers, query).await?, commit::kv_key_of)?;
         // They are sorted: those that begin so come first.
         keys.truncate(keys.iter().take_while(|key| key.starts_with(prefix)).count());
         Ok(keys)

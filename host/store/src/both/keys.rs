@@ -6,6 +6,7 @@ use caisson_core::ids::{RunId, StepId};
 use caisson_core::ports::{ApiKeyRow, Cursor, HostLogLine, Page, PageRequest, StoreError};
 use caisson_core::time::Timestamp;
 
+use super::commit;
 use super::read::{all, fetch_size};
 use super::{Adapter, error, rows, writer};
 use crate::encode::{Rows, texts};
@@ -81,7 +82,7 @@ impl Adapter {
                 r.text(&line.message).opt(line.fields.as_deref()).opt_count(line.percent.map(u64::from));
             });
         }
-        let list = list.finish();
+        let list = commit::fit(list.finish());
         self.write(move |connection| {
             Box::pin(async move {
                 writer::note_time(connection, latest).await?;

@@ -114,11 +114,6 @@ pub(crate) fn every<T>(
     rows.iter().map(|row| read(&mut Columns::of(row))).collect()
 }
 
-/// A single truth.
-pub(crate) fn flag(c: &mut Columns<'_>) -> Result<bool, StoreError> {
-    c.flag()
-}
-
 /// A single count.
 pub(crate) fn count(c: &mut Columns<'_>) -> Result<u64, StoreError> {
     c.count()
@@ -136,7 +131,7 @@ pub(crate) fn held(c: &mut Columns<'_>) -> Result<(u64, Held), StoreError> {
 
 /// A single truth.
 pub(crate) fn flag(c: &mut Columns<'_>) -> Result<bool, StoreError> {
-    c.get()
+    c.flag()
 }
 
 /// A single time that may be absent.

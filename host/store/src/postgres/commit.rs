@@ -12,9 +12,39 @@ use sqlx::postgres::PgRow;
 
 use super::error;
 use super::read::one;
-use super::rows;
+use super::rows::Columns;
 use super::writer::execute;
 use crate::encode::{Rows, Writes};
+
+/// Rows as the database can take them: PostgreSQL has no NUL in texts, so one in a name or a message becomes U+FFFD. Values are JSON, where
+/// a NUL is written as an escape: they stay as they are.
+pub(super) fn fit(rows: String) -> String {
+    const NUL: &str = "\\u0000";
+    if !rows.contains(NUL) {
+        return rows;
+    }
+    let mut fit = String::with_capacity(rows.len());
+    let mut rest = rows.as_str();
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        fit.push_str(before);
+        // An escaped backslash is a pair: what follows it is text of a value.
+        let length = if escape.starts_with(NUL) { NUL.len() } else { 2 };
+        fit.push_str(if length == 2 { &escape[..2] } else { "\\ufffd" });
+        rest = &escape[length..];
+    }
+    fit + rest
+}
+
+/// A key of small state as it is stored: its bytes, since a guest may well use a NUL.
+pub(super) fn kv_key(key: &str) -> &[u8] {
+    key.as_bytes()
+}
+
+/// Reads one back.
+pub(super) fn kv_key_of(c: &mut Columns<'_>) -> Result<String, StoreError> {
+    String::from_utf8(c.get()?).map_err(|_| StoreError::Corrupt("a key of small state is not UTF-8".to_owned()))
+}
 
 /// Begins the transaction of a batch.
 pub(super) async fn begin(connection: &mut PgConnection) -> Result<(), StoreError> {
@@ -60,8 +90,12 @@ async fn lock(connection: &mut PgConnection, key: &impl Hash) -> Result<(), Stor
 }
 
 /// The host that moves a run, if it is alive.
+#[expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the method itself is not general enough over its lifetime"
+)]
 pub(super) async fn holder(connection: &mut PgConnection, run: &RunId) -> Result<Option<Arc<str>>, StoreError> {
-    Ok(one(connection, query!(HOLDER, run.as_str()), rows::name).await?.map(Arc::from))
+    one(connection, query!(HOLDER, run.as_str()), |c| c.text()).await
 }
 
 /// Ends a batch that has no commits.
@@ -86,22 +120,28 @@ pub(super) async fn write_rows(connection: &mut PgConnection, writes: Writes, th
     let (has_rest, has_kept) = (writes.has_rest() || !writes.inbox_done.is_empty(), writes.has_kept());
     let others_need_it = !writes.outbox.is_empty() || !writes.timers_set.is_empty();
     let Writes { runs_new, mut runs_moved, runs_settled, events, steps, timers_cleared, timers_set, .. } = writes;
-    runs_moved.append(runs_settled);
+    runs_moved.append(&runs_settled);
     if !timers_cleared.is_empty() {
         execute(connection, query!(TIMERS_CLEAR, timers_cleared.finish())).await?;
     }
-    let [new, moved, events, steps, timers] = [runs_new, runs_moved, events, steps, timers_set].map(Rows::finish);
+    let [new, moved, events, steps, timers] =
+        [runs_new, runs_moved, events, steps, timers_set].map(Rows::finish).map(fit);
     execute(connection, query!(COMMIT_RUNS, new, moved, events, steps, timers)).await?;
     if has_rest {
-        let [approvals, items, outbox] = [writes.approvals, writes.items, writes.outbox].map(Rows::finish);
-        let [keys, heard, taken] = [writes.idempotency, writes.outbox_done, writes.inbox_done].map(Rows::finish);
-        execute(connection, query!(COMMIT_REST, approvals, items, outbox, keys, heard, taken)).await?;
+        let [approvals, items, outbox] = [writes.approvals, writes.items, writes.outbox].map(Rows::finish).map(fit);
+        let [keys, heard, taken] =
+            [writes.idempotency, writes.outbox_done, writes.inbox_done].map(Rows::finish).map(fit);
+        execute(connection, query!(COMMIT_REST, approvals, items, outbox, keys, taken)).await?;
+        if heard != "[]" {
+            // A message may have been made in this very batch.
+            execute(connection, query!(OUTBOX_DELETE, heard)).await?;
+        }
         if !writes.items_dropped.is_empty() {
             execute(connection, query!(ITEMS_DROP, writes.items_dropped.finish())).await?;
         }
     }
     if has_kept {
-        let [pins, admissions, steps] = [writes.pins, writes.admissions, writes.steps_ended].map(Rows::finish);
+        let [pins, admissions, steps] = [writes.pins, writes.admissions, writes.steps_ended].map(Rows::finish).map(fit);
         execute(connection, query!(COMMIT_KEPT, pins, admissions, steps)).await?;
         if !writes.runs_ended.is_empty() {
             execute(connection, query!(ENDED, writes.runs_ended.finish())).await?;

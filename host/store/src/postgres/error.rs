@@ -11,6 +11,8 @@ pub(crate) fn of(error: &sqlx::Error) -> StoreError {
             Some("XX001" | "XX002") => StoreError::Corrupt(text),
             // Deadlocks, conflicts and duplicates: another host was faster, and what it wrote is seen at the next look.
             Some("40P01" | "40001" | "23505" | "55P03") => StoreError::Locked(text),
+            // A NUL in a text, or one that is too long for an index.
+            Some("22021" | "22P05" | "54000") => StoreError::Invalid(text),
             _ => StoreError::Other(text),
         },
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnIndexOutOfBounds { .. } => {

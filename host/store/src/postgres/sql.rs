@@ -45,7 +45,7 @@ statements! {
     );
     CHECK_KEYS (1) = concat!("SELECT 1::bigint, key, run_id, request_hash FROM idempotency_keys WHERE key IN ", texts_of!("1"));
     COMMIT_RUNS (5) = include_str!("sql/commit_runs.sql");
-    COMMIT_REST (6) = include_str!("sql/commit_rest.sql");
+    COMMIT_REST (5) = include_str!("sql/commit_rest.sql");
     COMMIT_KEPT (3) = include_str!("sql/commit_kept.sql");
     /// What runs that ended leave.
     ENDED (1) = concat!(
@@ -183,12 +183,12 @@ statements! {
         d9 AS (DELETE FROM emitted_events WHERE run_id = $1), d10 AS (DELETE FROM artifacts WHERE run_id = $1), \
         d11 AS (DELETE FROM idempotency_keys WHERE run_id = $1) DELETE FROM runs WHERE id = $1";
 
-    /// A lease that is over is not renewed: no row, unless it is the host's first beat. $8 whether it is, $9 the lease in milliseconds.
+    /// A lease that is over is not renewed: then there is no row. $7 whether it is the host's first beat, $8 the lease in milliseconds.
     BEAT (8) = concat!(
         "INSERT INTO hosts (id, tenant, environment, name, version, slots, running, draining, started_at, seen_at, lease_until) \
          SELECT $1, '', '', $2, $3, $4, $5, $6, t.now, t.now, t.now + $8 FROM (SELECT ", now_ms!(), " AS now) AS t \
          WHERE $7 OR EXISTS (SELECT 1 FROM hosts AS h WHERE h.id = $1 AND h.lease_until > t.now) \
-         ON CONFLICT (id) DO UPDATE SET running = excluded.running, draining = excluded.draining, seen_at = excluded.seen_at, \
+         ON CONFLICT (id) DO UPDATE SET slots = excluded.slots, running = excluded.running, draining = excluded.draining, seen_at = excluded.seen_at, \
          lease_until = excluded.lease_until WHERE hosts.lease_until > excluded.seen_at RETURNING seen_at"
     );
     HELD_BY (1) = "SELECT run_id, number, claim FROM steps WHERE host = $1 ORDER BY run_id, number";
@@ -228,4 +228,24 @@ statements! {
     );
     SECRET_PUT (2) = "INSERT INTO secrets (name, tenant, environment, value) VALUES ($1, '', '', $2) ON CONFLICT (name) DO NOTHING";
     SECRET (1) = "SELECT value FROM secrets WHERE name = $1";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statement::common;
+
+    /// The largest n of the `$n` in it.
+    fn arguments(sql: &str) -> usize {
+        let digits = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
+        sql.split('$').skip(1).filter_map(|rest| digits(rest).parse().ok()).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn every_statement_takes_as_many_arguments_as_it_says() {
+        for (name, statement) in ALL.iter().chain(common::ALL) {
+            let code: Vec<&str> = statement.sql.lines().filter(|line| !line.starts_with("--")).collect();
+            assert_eq!(arguments(&code.join("\n")), statement.arguments, "{name}");
+        }
+    }
 }

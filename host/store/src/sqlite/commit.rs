@@ -10,8 +10,24 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::error;
+use super::rows::Columns;
 use super::writer::execute;
 use crate::encode::{Rows, Writes};
+
+/// Rows as the database can take them: SQLite takes any text.
+pub(super) fn fit(rows: String) -> String {
+    rows
+}
+
+/// A key of small state as it is stored: SQLite compares texts by their bytes.
+pub(super) fn kv_key(key: &str) -> &str {
+    key
+}
+
+/// Reads one back.
+pub(super) fn kv_key_of(c: &mut Columns<'_>) -> Result<String, StoreError> {
+    c.get()
+}
 
 /// Begins the transaction of a batch.
 pub(super) async fn begin(connection: &mut SqliteConnection) -> Result<(), StoreError> {

@@ -48,7 +48,7 @@ statements! {
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     DEFINITION_IN_FORCE (5) = "INSERT INTO definitions (tenant, environment, id, current, enabled, paused, created_at, updated_at) \
         VALUES ($1, $2, $3, $4, 1, 0, $5, $5) ON CONFLICT (tenant, environment, id) \
-        DO UPDATE SET current = excluded.current, updated_at = excluded.updated_at WHERE current <> excluded.current";
+        DO UPDATE SET current = excluded.current, updated_at = excluded.updated_at WHERE definitions.current <> excluded.current";
     DEFINITION_SET (6) = "UPDATE definitions SET enabled = coalesce($4, enabled), paused = coalesce($5, paused), updated_at = $6 \
         WHERE tenant = $1 AND environment = $2 AND id = $3";
     DEFINITION_HAS_RUNS (3) = "SELECT 1 FROM runs WHERE tenant = $1 AND environment = $2 AND workflow_id = $3 LIMIT 1";

@@ -77,7 +77,6 @@ pub(super) async fn texts_of_all_kinds_come_back_as_they_were(store: &dyn Store)
         "\u{2028}\u{feff}é😀",
         "$[0]",
         "%_",
-        "e\u{0}f",
     ];
     for (number, text) in texts.iter().enumerate() {
         let mut run = make::run(&format!("r{number}"), 1_000);

@@ -87,7 +87,7 @@ pub(super) async fn payloads_come_back_byte_for_byte(store: &dyn Whole) {
         let event = EmittedEvent {
             payload,
             correlation_key: (number % 2 == 0).then(|| exact::AWKWARD[0].into()),
-            name: "e\u{0}f \"é😀'".into(),
+            name: "e\u{1}f \"é😀'".into(),
             ..make::emitted(&run, &number.to_string(), "", 1_000)
         };
         emit(store, event.clone()).await;

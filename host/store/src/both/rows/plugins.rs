@@ -12,7 +12,7 @@ pub(crate) fn bytes(c: &mut Columns<'_>) -> Result<Vec<u8>, StoreError> {
     c.get()
 }
 
-/// A single key.
+/// A single name.
 pub(crate) fn name(c: &mut Columns<'_>) -> Result<String, StoreError> {
     c.get()
 }

@@ -1,5 +1,5 @@
 -- What most commits do not have; sent only if one does.
--- $1 approvals, $2 items, $3 outbox, $4 idempotency keys, $5 ids of messages taken in, $6 ids of inbox rows taken in.
+-- $1 approvals, $2 items, $3 outbox, $4 idempotency keys, $5 ids of inbox rows taken in.
 WITH asked AS (
 INSERT INTO approvals (id, tenant, environment, run_id, step_id, step, status, message, summary, approvers, deadline, decided_by, comment,
        created_at, decided_at)
@@ -24,7 +24,5 @@ ON CONFLICT (id) DO NOTHING
 INSERT INTO idempotency_keys (key, tenant, environment, request_hash, run_id, created_at)
 SELECT v->>0, v->>1, v->>2, v->>3, v->>4, (v->>5)::bigint
 FROM json_array_elements($4::json) AS j(v)
-), heard AS (
-DELETE FROM outbox WHERE id IN (SELECT value FROM json_array_elements_text($5::json) AS j(value))
 )
-DELETE FROM inbox WHERE id IN (SELECT value FROM json_array_elements_text($6::json) AS j(value))
+DELETE FROM inbox WHERE id IN (SELECT value FROM json_array_elements_text($5::json) AS j(value))

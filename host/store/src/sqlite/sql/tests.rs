@@ -4,6 +4,8 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection};
 
 use super::*;
+use crate::statement::common;
+use crate::statement::lists::{ApprovalsShape, Statuses};
 
 async fn schema() -> SqliteConnection {
     let mut connection = SqliteConnectOptions::new().in_memory(true).connect().await.expect("opens");
@@ -71,7 +73,7 @@ async fn every_statement_is_prepared_and_takes_as_many_arguments_as_it_says() {
     }
     for bits in 0..16_u8 {
         let bit = |n: u8| bits & (1 << n) != 0;
-        let sql = approvals(ApprovalsShape { environment: bit(0), run: bit(1), status: bit(2), cursor: bit(3) });
+        let sql = lists::approvals(ApprovalsShape { environment: bit(0), run: bit(1), status: bit(2), cursor: bit(3) });
         plan(&mut connection, &sql).await;
         assert_eq!(arguments(&sql), 7, "{sql}");
     }
