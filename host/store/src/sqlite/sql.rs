@@ -155,9 +155,11 @@ statements! {
     ENDED_ERASED (5) = "SELECT id FROM runs INDEXED BY runs_erased WHERE tenant = $1 AND environment = $2 AND workflow_id = $3 \
         AND erased_at IS NOT NULL AND completed_at < $4 ORDER BY completed_at, id LIMIT $5";
     FILES_FORGET (2) = "DELETE FROM artifacts WHERE run_id = $1 AND path IN (SELECT value FROM json_each($2))";
-    /// $1 run, $2 numbers and hashes of events.
-    ERASE_EVENTS (2) = "UPDATE events SET data = '', data_sha256 = j.value->>'$[1]' FROM jsonb_each($2) AS j \
-        WHERE events.run_id = $1 AND events.seq = j.value->>'$[0]'";
+    /// $1 run, $2 numbers and hashes of events without gaps. Joined with the list, every event of the run would be held against all of it.
+    ERASE_EVENTS (2) = "UPDATE events SET data = '', \
+        data_sha256 = json_extract($2, '$[' || (seq - json_extract($2, '$[0][0]')) || '][1]') \
+        WHERE run_id = $1 AND seq IN (SELECT value->>'$[0]' FROM json_each($2)) \
+        AND json_extract($2, '$[' || (seq - json_extract($2, '$[0][0]')) || '][0]') = seq";
     /// $1 run, $2 and $3 its realm, $4 hashes.
     ERASE_BLOBS (4) = "DELETE FROM blob_refs WHERE run_id = $1 AND sha256 IN (SELECT value FROM json_each($4)); \
         DELETE FROM blobs WHERE tenant = $2 AND environment = $3 AND sha256 IN (SELECT value FROM json_each($4)) \
