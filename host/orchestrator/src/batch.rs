@@ -30,6 +30,7 @@ pub(crate) struct Batch {
     items_dropped: Vec<StepNo>,
     outbox: Vec<OutboxRow>,
     outbox_done: Vec<Arc<str>>,
+    inbox_done: Vec<Arc<str>>,
     pins: Vec<Arc<str>>,
     admission: Option<Admission>,
     /// Whether the run begins that waited for room.
@@ -58,7 +59,7 @@ pub(crate) struct Effects {
 
 impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.outbox_done.is_empty()
+        self.events.is_empty() && self.outbox_done.is_empty() && self.inbox_done.is_empty()
     }
 
     pub(crate) fn add(&mut self, decision: Decision) {
@@ -99,6 +100,11 @@ impl Batch {
     /// A message of another run that this batch takes in.
     pub(crate) fn took(&mut self, message: Arc<str>) {
         self.outbox_done.push(message);
+    }
+
+    /// A result that another host left, and that this batch takes in.
+    pub(crate) fn took_from_inbox(&mut self, row: Arc<str>) {
+        self.inbox_done.push(row);
     }
 
     pub(crate) fn items_of(&self, step: StepNo) -> impl Iterator<Item = &ItemRow> {
@@ -178,7 +184,7 @@ impl Batch {
             outbox_done: self.outbox_done,
             snapshot,
             idempotency: None,
-            inbox_done: Vec::new(),
+            inbox_done: self.inbox_done,
             lease: RunLease::Keep,
             pins: self.pins,
             admission: self.admission,

@@ -1,29 +1,38 @@
 //! A run's cell: its inbox, and, while something happens in it, its state. One task drains it at a time; a cell that has nothing to do
 //! is dropped, so that ten thousand waiting runs cost rows and no memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use caisson_core::engine::{self, Blobs, Inputs, Question, RunState, Stimulus, Stop, chain};
 use caisson_core::ids::RunId;
 use caisson_core::json::Json;
 use caisson_core::model::Definition;
-use caisson_core::ports::{Commit, CommitError, EventRow, IdempotencyRow, ItemRow, RunRow, SlotKey, StoredRun};
+use caisson_core::ports::{
+    Commit, CommitError, EventRow, IdempotencyRow, ItemRow, RunLease, RunRow, SlotKey, StoredRun,
+};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::admission::{CONCURRENCY_LIMIT, QUEUE_FULL};
 use crate::batch::{Batch, Effects};
 use crate::error::{Error, Kind};
-use crate::executor;
+use crate::hosts::jitter;
 use crate::service::Service;
+use crate::{executor, inbox};
 
 /// The run is over, and only its outline is left.
 const RUN_ERASED: &str = "RUN_ERASED";
 /// Stimuli folded into one decision at most: bounds the size of a commit.
 const FOLD_MAX: usize = 128;
-/// How often a version conflict is tried again before the caller hears of it. Conflicts need a second host, and hosts move on quickly.
-const CONFLICTS_MAX: u32 = 5;
+/// How often a version conflict is tried again before the caller hears of it. Conflicts need a second host, and hosts move on quickly; of
+/// ten that fight for one run each wins once in some ten tries.
+const CONFLICTS_MAX: u32 = 40;
+/// Tries grow apart by this much each, and by as much at random of each host's own.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(1);
+/// And not by more than this.
+const CONFLICT_PAUSE_MAX: Duration = Duration::from_millis(20);
 /// A cell forgets its large values when they pass this: they are read again when needed.
 const BLOBS_BYTES_MAX: usize = 32 << 20;
 /// After so many events a snapshot saves more reading than its writing costs.
@@ -39,6 +48,8 @@ pub(crate) struct Envelope {
     pub(crate) permit: Option<OwnedSemaphorePermit>,
     /// The message of another run that brought it.
     pub(crate) message: Option<Arc<str>>,
+    /// The row of this host's inbox that brought it.
+    pub(crate) inbox: Option<Arc<str>>,
 }
 
 #[derive(Default)]
@@ -63,6 +74,8 @@ pub(crate) struct Loaded {
     pub(crate) blobs: Blobs,
     /// Events since the last snapshot.
     pub(crate) unsaved: u64,
+    /// The host that moves it, as of the last look.
+    pub(crate) holder: Option<Arc<str>>,
 }
 
 impl Service {
@@ -79,10 +92,27 @@ impl Service {
         message: Option<Arc<str>>,
     ) -> Result<RunRow, Error> {
         let (reply, answer) = oneshot::channel();
-        self.post(run, Envelope { stimulus, reply: Some(reply), permit, message });
-        answer
-            .await
-            .unwrap_or_else(|_| Err(Error::new(Kind::Internal, "NO_ANSWER", "the run's task ended without an answer")))
+        self.post(run, Envelope { stimulus, reply: Some(reply), permit, message, inbox: None });
+        answered(answer).await
+    }
+
+    /// The same, for what another host left.
+    pub(crate) async fn submit_from_inbox(
+        &self,
+        run: &RunId,
+        stimulus: Stimulus,
+        row: Arc<str>,
+    ) -> Result<RunRow, Error> {
+        let (reply, answer) = oneshot::channel();
+        let inbox = Some(row);
+        self.post(run, Envelope { stimulus, reply: Some(reply), permit: None, message: None, inbox });
+        answered(answer).await
+    }
+
+    /// Lets go of runs in memory that nothing happens in: other hosts may have moved them on.
+    pub(crate) fn forget_cells(&self) {
+        let busy: BTreeSet<RunId> = self.0.running.lock().keys().map(|(run, _)| run.clone()).collect();
+        self.0.cells.lock().retain(|run, cell| cell.inbox.lock().draining || busy.contains(run));
     }
 
     /// Puts a stimulus into a run's inbox; a task to drain it is started unless there is one.
@@ -109,7 +139,7 @@ impl Service {
         effects: Effects,
         permits: Vec<OwnedSemaphorePermit>,
     ) {
-        if is_idle(&loaded) {
+        if is_idle(self, &loaded) {
             carry_out(self, &loaded, effects, permits);
             return;
         }
@@ -137,8 +167,13 @@ impl Service {
         }
         let def = self.definition(&stored.row.realm, &stored.row.workflow_id, &stored.row.digest).await?;
         let (state, unsaved) = rebuild(run, &stored)?;
-        Ok(Loaded { def, state, row: stored.row, blobs: Blobs::default(), unsaved })
+        Ok(Loaded { def, state, row: stored.row, blobs: Blobs::default(), unsaved, holder: stored.holder })
     }
+}
+
+async fn answered(answer: oneshot::Receiver<Result<RunRow, Error>>) -> Result<RunRow, Error> {
+    let gone = || Error::new(Kind::Internal, "NO_ANSWER", "the run's task ended without an answer");
+    answer.await.unwrap_or_else(|_| Err(gone()))
 }
 
 /// The state after a snapshot and the events behind it. The chain is checked on the way.
@@ -178,7 +213,7 @@ async fn drain(service: Service, run: RunId, cell: Arc<Cell>) {
             let mut inbox = cell.inbox.lock();
             if inbox.waiting.is_empty() {
                 inbox.draining = false;
-                if loaded.as_ref().is_none_or(is_idle) {
+                if loaded.as_ref().is_none_or(|loaded| is_idle(&service, loaded)) {
                     cells.remove(&run);
                 }
                 return;
@@ -194,6 +229,7 @@ async fn drain(service: Service, run: RunId, cell: Arc<Cell>) {
             }
             *loaded = None;
             tries += 1;
+            pause(&service, &run, tries).await;
             if tries >= CONFLICTS_MAX {
                 let error = Error::new(Kind::Conflict, "RUN_BUSY", "other hosts move this run all the time: try again");
                 envelopes.drain(..).for_each(|envelope| answer(envelope.reply, Err(error.clone())));
@@ -204,8 +240,21 @@ async fn drain(service: Service, run: RunId, cell: Arc<Cell>) {
 }
 
 /// Whether nothing in the run is about to happen in this process.
-fn is_idle(loaded: &Loaded) -> bool {
-    loaded.state.status.is_terminal() || loaded.state.steps.values().all(|step| step.host.is_none())
+fn is_idle(service: &Service, loaded: &Loaded) -> bool {
+    loaded.state.status.is_terminal() || !runs_here(service, &loaded.state)
+}
+
+/// Whether this host has steps of the run.
+fn runs_here(service: &Service, state: &RunState) -> bool {
+    let host = service.0.member.id();
+    state.steps.values().any(|step| step.host.as_ref() == Some(&host))
+}
+
+/// Gives the other host time to do what it does, each time a little more.
+async fn pause(service: &Service, run: &RunId, tries: u32) {
+    let most = (CONFLICT_PAUSE * tries).min(CONFLICT_PAUSE_MAX);
+    let words = format!("{}{run}", service.0.member.id());
+    tokio::time::sleep(most / 2 + jitter(&words, tries.into(), most)).await;
 }
 
 /// Decides on all envelopes and commits once. They are taken out, answered, unless the commit met a conflict.
@@ -215,7 +264,8 @@ async fn fold(
     slot: &mut Option<Loaded>,
     envelopes: &mut Vec<Envelope>,
 ) -> Result<(), CommitError> {
-    if slot.is_none() {
+    let fresh = slot.is_none();
+    if fresh {
         match service.load(run).await {
             Ok(loaded) => *slot = Some(loaded),
             Err(error) => {
@@ -225,18 +275,25 @@ async fn fold(
         }
     }
     let Some(loaded) = slot.as_mut() else { return Ok(()) };
+    inbox::hand_over(service, run, loaded, envelopes).await;
+    if envelopes.is_empty() {
+        return Ok(());
+    }
     let mut batch = Batch::default();
     let mut state = loaded.state.clone();
     let mut verdicts = Vec::with_capacity(envelopes.len());
     for envelope in envelopes.iter() {
         let stimulus = envelope.stimulus.clone();
         let verdict = decide(service, loaded, &mut state, &mut batch, stimulus).await;
-        if verdict.is_ok()
-            && let Some(message) = &envelope.message
-        {
-            batch.took(message.clone());
+        if verdict.is_ok() {
+            envelope.message.iter().for_each(|message| batch.took(message.clone()));
+            envelope.inbox.iter().for_each(|row| batch.took_from_inbox(row.clone()));
         }
         verdicts.push(verdict);
+    }
+    // What is refused on what this host remembers may be right on what another has stored since.
+    if !fresh && service.0.ports.cluster.is_some() && verdicts.iter().any(Result::is_err) {
+        return Err(CommitError::Conflict);
     }
     let mut permits: Vec<OwnedSemaphorePermit> = envelopes.iter_mut().filter_map(|e| e.permit.take()).collect();
     if !state.status.is_terminal() {
@@ -257,7 +314,10 @@ async fn fold(
             Ok(())
         }
         Err(CommitError::Conflict) => {
-            // Permits go back; the next try takes new ones.
+            // A slot that somebody came with is his at the next try.
+            for (envelope, permit) in envelopes.iter_mut().zip(permits) {
+                envelope.permit = Some(permit);
+            }
             Err(CommitError::Conflict)
         }
         Err(CommitError::NoRoom) => {
@@ -269,12 +329,14 @@ async fn fold(
         Err(other) => {
             let error = commit_error(other);
             envelopes.drain(..).for_each(|envelope| answer(envelope.reply, Err(error.clone())));
+            // It may have been stored all the same.
+            *slot = None;
             Ok(())
         }
     }
 }
 
-fn answer(reply: Option<oneshot::Sender<Result<RunRow, Error>>>, result: Result<RunRow, Error>) {
+pub(crate) fn answer(reply: Option<oneshot::Sender<Result<RunRow, Error>>>, result: Result<RunRow, Error>) {
     if let Some(reply) = reply {
         // Who asked may have gone.
         let _ = reply.send(result);
@@ -368,7 +430,8 @@ pub(crate) async fn claim_ready(
     permits: &mut Vec<OwnedSemaphorePermit>,
 ) {
     let started = batch.effects.started.len();
-    if service.0.stopping.is_cancelled() || service.0.ports.queue.room() < service.0.queue_room {
+    let stopped = service.0.stopping.is_cancelled() || !service.0.member.may_claim();
+    if stopped || service.0.ports.queue.room() < service.0.queue_room {
         permits.truncate(started);
         return;
     }
@@ -379,7 +442,7 @@ pub(crate) async fn claim_ready(
                 Err(_) => break,
             }
         }
-        let host = service.0.options.host.clone();
+        let host = service.0.member.id();
         // Refused: it was ended by a later stimulus of the same batch.
         let _ = decide(service, loaded, state, batch, Stimulus::Claim { step, host }).await;
     }
@@ -401,11 +464,33 @@ pub(crate) async fn commit(
     let saved = snapshot.is_some();
     let (mut commit, effects): (Commit, Effects) = batch.into_commit(&mut row, &state, snapshot);
     commit.idempotency = idempotency;
+    let (lease, holder) = lease(service, loaded, &state);
+    commit.lease = lease;
+    let events = service.0.ports.events.as_ref().map(|sink| (sink.clone(), commit.events.clone()));
     service.0.ports.store.commit(commit).await?;
+    if let Some((sink, events)) = events {
+        sink.committed(&row, &events);
+    }
+    loaded.holder = holder;
     loaded.row = row;
     loaded.state = state;
     loaded.unsaved = if saved { 0 } else { unsaved };
     Ok(effects)
+}
+
+/// Who moves the run after this commit: this host while steps of it run here, unless another host does.
+fn lease(service: &Service, loaded: &Loaded, state: &RunState) -> (RunLease, Option<Arc<str>>) {
+    if service.0.ports.cluster.is_none() {
+        return (RunLease::Keep, None);
+    }
+    let host = service.0.member.id();
+    match &loaded.holder {
+        _ if state.status.is_terminal() => (RunLease::Release, None),
+        Some(other) if *other != host => (RunLease::Keep, Some(other.clone())),
+        Some(_) | None if runs_here(service, state) => (RunLease::Hold(host.clone()), Some(host)),
+        Some(_) => (RunLease::Release, None),
+        None => (RunLease::Keep, None),
+    }
 }
 
 /// What follows once the commit is durable.
@@ -413,8 +498,13 @@ pub(crate) fn carry_out(service: &Service, loaded: &Loaded, effects: Effects, mu
     let inner = &service.0;
     let row = &loaded.row;
     inner.live.committed(row);
+    let mut elsewhere = false;
     for (step, claim) in effects.aborted {
-        executor::abort(service, &row.id, step, claim);
+        elsewhere |= !executor::abort(service, &row.id, step, claim);
+    }
+    if elsewhere && let Some(cluster) = inner.ports.cluster.clone() {
+        // A hint: without it the other host hears so with its next beat.
+        inner.tasks.spawn(async move { cluster.hurry().await });
     }
     for step in effects.started {
         executor::start(service, loaded, &step, permits.pop());

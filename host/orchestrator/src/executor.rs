@@ -43,27 +43,28 @@ pub(crate) fn start(service: &Service, loaded: &Loaded, step: &Arc<Step>, permit
             entry = execute(&service, about) => Some(entry),
             () = stop.cancelled() => None,
         };
-        {
-            let mut running = service.0.running.lock();
-            if running.get(&key).is_some_and(|(held, _)| *held == claim) {
-                running.remove(&key);
-            }
-        }
         if let Some(entry) = entry {
             hand_in(&service, &run, Stimulus::Result { step: number, attempt, claim, entry }, permit, &stop).await;
+        }
+        // Only now: what is held and does not run is given back.
+        let mut running = service.0.running.lock();
+        if running.get(&key).is_some_and(|(held, _)| *held == claim) {
+            running.remove(&key);
         }
     });
 }
 
-/// Stops a step if it still runs under that claim.
-pub(crate) fn abort(service: &Service, run: &RunId, step: StepNo, claim: u32) {
+/// Stops a step if it still runs under that claim, and says whether it did.
+pub(crate) fn abort(service: &Service, run: &RunId, step: StepNo, claim: u32) -> bool {
     let mut running = service.0.running.lock();
     let key = (run.clone(), step);
     if running.get(&key).is_some_and(|(held, _)| *held == claim)
         && let Some((_, stop)) = running.remove(&key)
     {
         stop.cancel();
+        return true;
     }
+    false
 }
 
 /// Lets a parked guest clean up after its step was cancelled. Whatever it answers is ignored.

@@ -5,6 +5,8 @@ mod batch;
 mod cell;
 mod error;
 mod executor;
+mod hosts;
+mod inbox;
 mod live;
 pub mod memory;
 mod plugins;
@@ -17,6 +19,7 @@ mod start;
 
 pub use admission::Load;
 pub use error::{Error, Kind};
+pub use hosts::LEASE;
 pub use live::{Live, News, Watch};
 pub use plugins::{Consent, FILES_ACTOR, Install, Plugin, Plugins};
 pub use requests::{Decide, SaveDefinition, SendSignal, StartRun};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use caisson_core::ids::{Realm, RunId, StepId};
-use caisson_core::ports::{EmittedEvent, LogLine, LogSink, RunRow};
+use caisson_core::ports::{CommittedElsewhere, EmittedEvent, LogLine, LogSink, RunRow};
 use parking_lot::Mutex;
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, broadcast, watch};
@@ -54,6 +54,8 @@ struct Channels {
 struct Bell {
     /// Something was committed.
     changed: Arc<Notify>,
+    /// Another host ended it.
+    ended_elsewhere: Notify,
     /// The run as it ended.
     ended: watch::Sender<Option<Arc<RunRow>>>,
 }
@@ -97,6 +99,18 @@ impl Live {
         self.publish(News::Committed { realm, run, last_seq: row.last_seq, ended });
     }
 
+    /// Another host moved a run. Whoever waits for it looks at the store.
+    pub fn committed_elsewhere(&self, news: &CommittedElsewhere) {
+        if let Some(bell) = self.0.runs.lock().get(&news.run) {
+            bell.changed.notify_waiters();
+            if news.ended() {
+                bell.ended_elsewhere.notify_waiters();
+            }
+        }
+        let (realm, run) = (news.realm.clone(), news.run.clone());
+        self.publish(News::Committed { realm, run, last_seq: news.last_seq, ended: news.ended() });
+    }
+
     /// A business event was stored.
     pub fn emitted(&self, event: &EmittedEvent) {
         self.publish(News::Emitted(Box::new(event.clone())));
@@ -121,6 +135,11 @@ impl Watch {
     pub fn changed(&self) -> OwnedNotified {
         // A `Notified` hears every `notify_waiters` since it was made, also before it is first polled.
         self.bell.changed.clone().notified_owned()
+    }
+
+    /// Resolves when another host has ended the run, if news of it comes.
+    pub(crate) async fn ended_elsewhere(&self) {
+        self.bell.ended_elsewhere.notified().await;
     }
 
     /// The run as it ended; waits until it has. Only an end after this watch was made is seen.

@@ -21,10 +21,16 @@ use crate::start::{Begin, Begun, begin_run};
 const PAGE: u32 = 256;
 /// Pause after the store failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// Messages that one host has taken to deliver, others leave alone for so long: many times what delivering takes.
+const HOLD_MS: u64 = 10_000;
 
 /// Steps that a dead process held are given back. Everything else that was under way is found by its rows. If the store cannot take it now (a
 /// full disk), the host starts all the same and goes on trying.
 pub(crate) async fn recover(service: &Service) -> Result<(), Error> {
+    // Among several hosts a claim is lost with its host's lease, and any host's sweep finds it.
+    if service.0.ports.cluster.is_some() {
+        return Ok(());
+    }
     if !give_back(service).await? {
         service.0.tasks.spawn(recover_later(service.clone()));
     }
@@ -53,7 +59,7 @@ async fn give_back(service: &Service) -> Result<bool, Error> {
     let inner = &service.0;
     let mut seen = 0;
     loop {
-        let lost = inner.ports.store.claimed_by_others(&inner.options.host, PAGE).await?;
+        let lost = inner.ports.store.claimed_by_others(&inner.member.id(), PAGE).await?;
         if lost.is_empty() {
             break;
         }
@@ -100,8 +106,13 @@ pub(crate) async fn pump(service: Service) {
 /// Claims a step and runs it. A step that the store could not give now goes back to the queue: its row is still ready, and nobody else looks at it.
 async fn claim(service: &Service, delivery: Delivery, permit: OwnedSemaphorePermit) {
     let ready = &delivery.ready;
-    let stimulus = Stimulus::Claim { step: ready.step, host: service.0.options.host.clone() };
-    match service.submit_with(&ready.run, stimulus, Some(permit), None).await {
+    let stimulus = Stimulus::Claim { step: ready.step, host: service.0.member.id() };
+    let claimed = if service.0.member.may_claim() {
+        service.submit_with(&ready.run, stimulus, Some(permit), None).await
+    } else {
+        Err(Error::new(Kind::Unavailable, "LEASE_OVER", "this host's lease is over"))
+    };
+    match claimed {
         // From now on the claim's lease looks after the step.
         Ok(_) => delivery.done(),
         Err(error) if error.kind == Kind::Unavailable || error.code == "RUN_BUSY" => {
@@ -164,7 +175,11 @@ pub(crate) async fn deliver(service: Service) {
     let inner = &service.0;
     let work = async {
         loop {
-            match inner.ports.store.outbox(PAGE).await {
+            let rows = match &inner.ports.cluster {
+                Some(cluster) => cluster.take_outbox(PAGE, HOLD_MS).await,
+                None => inner.ports.store.outbox(PAGE).await,
+            };
+            match rows {
                 Ok(rows) if rows.is_empty() => inner.messages.notified().await,
                 Ok(rows) => {
                     // In order for each target, side by side for different ones.

@@ -16,6 +16,10 @@ const PAGE: u32 = 256;
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// Pause after the store failed, or when nothing that was due moved.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// What one host has taken to fire, others leave alone for so long: many times what firing takes.
+const HOLD_MS: u64 = 5_000;
+/// Pause while another host fires what is due.
+const HELD_PAUSE: Duration = Duration::from_millis(500);
 
 /// When the scheduler should look next.
 #[derive(Debug)]
@@ -31,6 +35,11 @@ impl Default for Alarm {
 }
 
 impl Alarm {
+    /// Another host may have set one.
+    pub(crate) fn ring(&self) {
+        self.bell.notify_one();
+    }
+
     /// A timer was set: wakes the scheduler if it sleeps past it.
     pub(crate) fn set(&self, due: Timestamp) {
         if self.next.fetch_min(due.0, Ordering::AcqRel) > due.0 {
@@ -62,6 +71,8 @@ pub(crate) async fn run(service: Service) {
             };
             let next = Timestamp(inner.timers.next.load(Ordering::Acquire));
             let sleep = Duration::from_millis(next.since_ms(inner.ports.clock.now())).min(SLEEP_MAX);
+            // What is due and was not given is held by another host.
+            let sleep = if inner.ports.cluster.is_some() && sleep.is_zero() { HELD_PAUSE } else { sleep };
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
                 () = inner.timers.bell.notified() => {}
@@ -77,7 +88,12 @@ pub(crate) async fn run(service: Service) {
 /// Whether something was fired.
 async fn fire_due(service: &Service) -> Result<bool, ()> {
     let inner = &service.0;
-    let due = inner.ports.store.due_timers(inner.ports.clock.now(), PAGE).await.map_err(|error| {
+    let now = inner.ports.clock.now();
+    let due = match &inner.ports.cluster {
+        Some(cluster) => cluster.take_timers(now, PAGE, HOLD_MS).await,
+        None => inner.ports.store.due_timers(now, PAGE).await,
+    };
+    let due = due.map_err(|error| {
         tracing::warn!(error = %error, "timers cannot be read");
     })?;
     if due.is_empty() {

@@ -20,7 +20,7 @@ use caisson_core::ids::{Realm, RunId};
 use caisson_core::json::{Json, VALUE_DEPTH_MAX, depth};
 use caisson_core::model::Definition;
 use caisson_core::ports::{
-    ActionRunner, ApprovalRow, Clock, Evaluator, NewVersion, RunRow, Store, TaskQueue, VersionRow,
+    ActionRunner, ApprovalRow, Clock, Cluster, Evaluator, EventSink, NewVersion, RunRow, Store, TaskQueue, VersionRow,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
@@ -30,12 +30,15 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Load;
 use crate::cell::Cell;
 use crate::error::{Error, Kind};
-use crate::live::Live;
+use crate::hosts::{self, Member};
+use crate::live::{Live, Watch};
 use crate::requests::{Decide, SaveDefinition, SendSignal, StartRun};
 use crate::{admission, relay, scheduler};
 
 /// Definitions kept parsed: enough for every workflow in use on a host, small beside the runs.
 const DEFINITIONS_MAX: usize = 1000;
+/// Whoever waits for a run that another host moves looks as often, beside the news.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The ports that an orchestrator works with.
 #[derive(Clone)]
@@ -50,13 +53,24 @@ pub struct Ports {
     pub evaluator: Arc<dyn Evaluator>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The other hosts on the store; `None` where there is but one.
+    pub cluster: Option<Arc<dyn Cluster>>,
+    /// Who is told of what is stored.
+    pub events: Option<Arc<dyn EventSink>>,
 }
 
 /// Numbers with names.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Names this process among all that ever held the store: new at every start.
+    /// Names this process among all that ever held the store: new at every start. Among several hosts one whose lease was over goes on
+    /// under another id that begins with it.
     pub host: Arc<str>,
+    /// Names the machine, for people.
+    pub name: Arc<str>,
+    /// The program's version, for people.
+    pub version: Arc<str>,
+    /// How long the others count it as alive after a beat; see [`crate::LEASE`].
+    pub lease: Duration,
     /// How many steps may run at once.
     pub slots: usize,
     /// Limits of every run.
@@ -84,7 +98,10 @@ pub(crate) struct Inner {
     pub(crate) timers: scheduler::Alarm,
     pub(crate) freed: admission::Freed,
     pub(crate) backlog: admission::Backlog,
+    pub(crate) member: Member,
     pub(crate) tasks: TaskTracker,
+    /// Beats go on until all else has ended.
+    beats: TaskTracker,
     /// Stops taking work.
     pub(crate) stopping: CancellationToken,
     /// Stops guests that are still running.
@@ -95,6 +112,7 @@ pub(crate) struct Inner {
 impl Service {
     /// Starts the machinery: recovers what a former process left, then runs until [`Service::shutdown`].
     pub async fn start(ports: Ports, options: Options, live: Live) -> Result<Self, Error> {
+        let member = Member::new(options.host.clone());
         let service = Self(Arc::new(Inner {
             slots: Arc::new(Semaphore::new(options.slots)),
             queue_room: ports.queue.room(),
@@ -108,13 +126,21 @@ impl Service {
             timers: scheduler::Alarm::default(),
             freed: admission::Freed::default(),
             backlog: admission::Backlog::default(),
+            member,
             tasks: TaskTracker::new(),
+            beats: TaskTracker::new(),
             stopping: CancellationToken::new(),
             killed: CancellationToken::new(),
             ready: AtomicBool::new(false),
         }));
-        relay::recover(&service).await?;
         let tasks = &service.0.tasks;
+        if let Some(cluster) = service.0.ports.cluster.clone() {
+            hosts::join(&service, &*cluster).await?;
+            service.0.beats.spawn(hosts::beats(service.clone(), cluster.clone()));
+            tasks.spawn(hosts::listen(service.clone(), cluster.clone()));
+            tasks.spawn(hosts::sweeps(service.clone(), cluster));
+        }
+        relay::recover(&service).await?;
         tasks.spawn(relay::pump(service.clone()));
         tasks.spawn(relay::refill(service.clone()));
         tasks.spawn(relay::deliver(service.clone()));
@@ -248,9 +274,29 @@ impl Service {
             return Ok(row);
         }
         tokio::select! {
+            biased;
             ended = watch.ended() => Ok((*ended).clone()),
+            ended = self.ended_elsewhere(tenant, run, &watch) => ended,
             () = tokio::time::sleep(limit) => self.row(tenant, run).await,
             () = self.0.stopping.cancelled() => Ok(row),
+        }
+    }
+
+    /// The run, once another host has ended it.
+    async fn ended_elsewhere(&self, tenant: &str, run: &RunId, watch: &Watch) -> Result<RunRow, Error> {
+        if self.0.ports.cluster.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::select! {
+                biased;
+                () = watch.ended_elsewhere() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let row = self.row(tenant, run).await?;
+            if row.status.is_terminal() {
+                return Ok(row);
+            }
         }
     }
 
@@ -272,6 +318,14 @@ impl Service {
         if tokio::time::timeout(limit, self.0.tasks.wait()).await.is_err() {
             self.0.killed.cancel();
             self.0.tasks.wait().await;
+        }
+        self.0.member.gone.cancel();
+        self.0.beats.close();
+        self.0.beats.wait().await;
+        if let Some(cluster) = &self.0.ports.cluster
+            && let Err(error) = cluster.leave(&self.0.member.id()).await
+        {
+            tracing::warn!(error = %error, "the other hosts learn only by its lease that this one is gone");
         }
     }
 

@@ -140,7 +140,7 @@ pub(crate) async fn make(
     let row = new_row(&state, &begin.new, begin.actor.clone());
     let mut before = state.clone();
     before.seq = 0;
-    let mut loaded = Loaded { def: def.clone(), state: before, row, blobs: inputs.blobs, unsaved: 0 };
+    let mut loaded = Loaded { def: def.clone(), state: before, row, blobs: inputs.blobs, unsaved: 0, holder: None };
     let mut state = state;
     let mut permits = Vec::new();
     cell::claim_ready(service, &mut loaded, &mut state, &mut batch, &mut permits).await;

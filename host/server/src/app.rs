@@ -11,7 +11,7 @@ use std::time::Duration;
 use caisson_core::ids::Realm;
 use caisson_core::model::Retention;
 use caisson_core::ports::{Clock, Journal, ResourceKind, Store, StoreError};
-use caisson_orchestrator::{FILES_ACTOR, Keep, Live, Load, Options, Plugins, Ports, Service, Sweeper};
+use caisson_orchestrator::{FILES_ACTOR, Keep, LEASE, Live, Load, Options, Plugins, Ports, Service, Sweeper};
 use caisson_queue::EmbeddedQueue;
 use caisson_runtime::model::Models;
 use caisson_runtime::{Compiler, Runtime, RuntimeConfig, StarlarkEvaluator};
@@ -159,6 +159,8 @@ impl Host {
             runner: runtime.clone(),
             evaluator: Arc::new(StarlarkEvaluator::new(runtime.clone())),
             clock,
+            cluster: stores.cluster.clone(),
+            events: None,
         };
         let around = Arc::new(Around {
             runtime: runtime.clone(),
@@ -171,6 +173,9 @@ impl Host {
         around.take_in().await.map_err(failed)?;
         let options = Options {
             host: Uuid::now_v7().to_string().into(),
+            name: machine().into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            lease: LEASE,
             slots: config.slots,
             limits: caisson_core::engine::Limits::default(),
             load: Load::default(),
@@ -315,6 +320,12 @@ async fn open_folders(api: &AppState, config: &Config, problems: &mut Vec<Proble
         watching.push(tokio::spawn(folder::watch(folder, found, api.stop.clone())));
     }
     watching
+}
+
+/// The machine's name, for people who look at hosts.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "unnamed".to_owned() } else { name.trim().to_owned() }
 }
 
 /// Registers the files of the environments. A file that has errors is reported and does not stop the others.

@@ -18,12 +18,12 @@ use caisson_core::error::{Category, Failure};
 use caisson_core::ids::{Realm, RunId};
 use caisson_core::json::Json;
 use caisson_core::ports::{
-    ActionInfo, ActionRunner, ApprovalRequest, Clock, Delivery, Entry, Evaluation, Evaluator, Horizon, Invocation,
-    Outcome, PageRequest, PluginRef, Ready, RunRow, Store, Suspension, TaskQueue, Usage,
+    ActionInfo, ActionRunner, ApprovalRequest, Clock, Cluster, Delivery, Entry, Evaluation, Evaluator, Horizon,
+    Invocation, Outcome, PageRequest, PluginRef, Ready, RunRow, Store, Suspension, TaskQueue, Usage,
 };
 use caisson_core::time::Timestamp;
 use caisson_orchestrator::memory::MemoryStore;
-use caisson_orchestrator::{Live, Load, Options, Ports, SaveDefinition, Service, StartRun};
+use caisson_orchestrator::{LEASE, Live, Load, Options, Ports, SaveDefinition, Service, StartRun};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -184,6 +184,21 @@ impl Bench {
     }
 
     pub async fn with(store: Arc<dyn Store>, slots: usize, load: Load) -> Self {
+        Self::among(store, None, LEASE, slots, load).await
+    }
+
+    /// A host among others, which are gone so long after they beat last.
+    pub async fn member(store: &Arc<MemoryStore>, lease: Duration, slots: usize) -> Self {
+        Self::among(store.clone(), Some(store.clone()), lease, slots, Load::default()).await
+    }
+
+    async fn among(
+        store: Arc<dyn Store>,
+        cluster: Option<Arc<dyn Cluster>>,
+        lease: Duration,
+        slots: usize,
+        load: Load,
+    ) -> Self {
         let actions = Arc::new(Actions::default());
         let ports = Ports {
             store: store.clone(),
@@ -191,9 +206,19 @@ impl Bench {
             runner: actions.clone(),
             evaluator: Arc::new(NoExpressions),
             clock: Arc::new(SystemClock),
+            cluster,
+            events: None,
         };
         let host = uuid::Uuid::now_v7().to_string();
-        let options = Options { host: host.into(), slots, limits: Limits::default(), load };
+        let options = Options {
+            host: host.into(),
+            name: "bench".into(),
+            version: "1".into(),
+            lease,
+            slots,
+            limits: Limits::default(),
+            load,
+        };
         let service = Service::start(ports, options, Live::default()).await.unwrap();
         Self { store, actions, service }
     }

@@ -92,6 +92,8 @@ impl Surface {
             runner: Arc::new(Echo),
             evaluator: Arc::new(Echo),
             clock,
+            cluster: None,
+            events: None,
         };
         let directory = tempfile::tempdir().expect("a directory");
         let files = Files {
@@ -101,6 +103,9 @@ impl Surface {
         };
         let options = Options {
             host: "test".into(),
+            name: "test".into(),
+            version: "1".into(),
+            lease: caisson_orchestrator::LEASE,
             slots: 4,
             limits: caisson_core::engine::Limits::default(),
             load: Load::default(),
