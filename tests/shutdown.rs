@@ -3,6 +3,7 @@
 
 mod support;
 
+use reqwest::Method;
 use serde_json::json;
 use support::Setup;
 
@@ -19,7 +20,20 @@ async fn a_host_that_is_told_to_stop_lets_its_steps_end() {
     host.save(&definition.to_string()).await;
     let run = host.start_run("slow", json!({})).await;
     host.until("the step runs", async || host.steps(&run).await.iter().any(|step| step["status"] == "RUNNING")).await;
-    assert_eq!(host.stop(), Some(0));
+    let (status, ready) = host.send(Method::GET, "/readyz", None).await;
+    assert_eq!((status, &ready["parts"][0]), (200, &json!({"name": "host", "status": "ok"})), "{ready}");
+
+    host.terminate();
+    // Whoever sends requests here learns that this host is going, while the step still runs.
+    host.until("it says that it stops", async || {
+        let (status, ready) = host.send(Method::GET, "/readyz", None).await;
+        status == 503 && ready["status"] == "shutting down" && ready["parts"][1]["status"] == "ok"
+    })
+    .await;
+    assert_eq!(host.run(&run).await["status"], "RUNNING");
+    let (status, refused) = host.send(Method::POST, "/workflows/slow/runs", Some(json!({"input": {}}))).await;
+    assert_eq!((status, &refused["error"]["code"]), (503, &json!("SHUTTING_DOWN")));
+    assert_eq!(host.exit_code(), Some(0));
 
     let host = setup.start().await;
     assert_eq!(host.end(&run).await["status"], "COMPLETED");

@@ -311,6 +311,16 @@ impl Service {
         self.0.ready.load(Ordering::Acquire) && !self.0.stopping.is_cancelled()
     }
 
+    /// How many steps run in this process now.
+    pub fn running(&self) -> usize {
+        self.0.running.lock().len()
+    }
+
+    /// What it was started with.
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
     /// Takes no new work, lets running steps end for at most `limit`, then stops; what still ran is attempted again at the next start.
     pub async fn shutdown(&self, limit: Duration) {
         self.0.stopping.cancel();

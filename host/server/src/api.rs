@@ -17,6 +17,7 @@ pub mod error;
 pub mod events;
 mod extract;
 pub mod health;
+pub mod hosts;
 mod layers;
 pub mod logs;
 mod openapi;
@@ -54,6 +55,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use definitions::validate_with;
 
+use crate::observe::Observe;
 use crate::sync::FileText;
 use auth::Keys;
 use error::ApiError;
@@ -106,6 +108,8 @@ pub struct Parts {
     pub trials: Arc<dyn Trials>,
     /// Where files lie.
     pub files: Files,
+    /// What is seen of the host from outside.
+    pub observe: Observe,
     /// Cancelled when the host begins to stop.
     pub stop: CancellationToken,
 }
@@ -130,6 +134,10 @@ pub struct Api {
     pub trial_turns: Semaphore,
     /// Where files lie.
     pub files: Files,
+    /// What is seen of the host from outside.
+    pub observe: Observe,
+    /// When the host started.
+    pub started_at: Timestamp,
     /// Cancelled when the host begins to stop.
     pub stop: CancellationToken,
 }
@@ -140,11 +148,25 @@ pub type AppState = Arc<Api>;
 impl Api {
     /// Out of its parts.
     pub fn new(parts: Parts) -> AppState {
-        let Parts { service, plugins, journal, resources, catalog, trials, files, stop } = parts;
+        let Parts { service, plugins, journal, resources, catalog, trials, files, observe, stop } = parts;
         let ports = service.ports();
+        let started_at = ports.clock.now();
         let keys = Keys::new(ports.store.clone(), ports.clock.clone());
         let trial_turns = Semaphore::new(plugin_invoke::CALLS_AT_ONCE_MAX);
-        Arc::new(Self { service, keys, plugins, journal, resources, catalog, trials, trial_turns, files, stop })
+        Arc::new(Self {
+            service,
+            keys,
+            plugins,
+            journal,
+            resources,
+            catalog,
+            trials,
+            trial_turns,
+            files,
+            observe,
+            started_at,
+            stop,
+        })
     }
 
     /// Where things are read.
@@ -179,6 +201,7 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(agents::router())
         .merge(environments::router())
         .merge(api_keys::router())
+        .merge(hosts::router())
         .merge(health::router())
         .merge(openapi::router());
     OpenApiRouter::with_openapi(openapi::base()).merge(health::router()).nest(PREFIX, resources)

@@ -30,6 +30,7 @@ use crate::files::ArtifactDir;
 use crate::folder::{self, Folder};
 use crate::keys::{self, First};
 use crate::logkeeper::LogKeeper;
+use crate::observe::Observe;
 use crate::sync::{self, Action, Sync};
 use crate::{secrets, serve};
 use catalog::Around;
@@ -196,6 +197,7 @@ impl Host {
             catalog: around.clone(),
             trials: around.clone(),
             files,
+            observe: Observe { cluster: stores.cluster.clone(), ..Observe::default() },
             stop: stop.clone(),
         });
         let mut background = vec![tokio::spawn(flush_key_uses(api.clone(), stop.clone()))];
@@ -214,9 +216,15 @@ impl Host {
 
     /// Serves until told to stop, then stops in good order.
     pub async fn serve(self, listener: TcpListener) {
-        let stop = self.api.stop.clone();
-        let router = api::router(self.api.clone());
-        serve::serve(listener, router, stop).await;
+        // The sockets stay open while steps end: readiness says why nothing is taken, and what runs can be watched to its end.
+        let closing = CancellationToken::new();
+        let serving = serve::serve(listener, api::router(self.api.clone()), closing.clone());
+        let draining = async {
+            self.api.stop.cancelled().await;
+            self.api.service.shutdown(STEPS_DRAIN_TIME_MAX).await;
+            closing.cancel();
+        };
+        tokio::join!(serving, draining);
         self.shut_down().await;
     }
 

@@ -6,6 +6,7 @@ mod agents;
 mod approvals;
 mod bench;
 mod display;
+mod hosts;
 mod keys;
 pub mod output;
 pub mod plugins;
@@ -87,6 +88,8 @@ enum Command {
     /// API keys of a host.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// The hosts that work on one store.
+    Hosts,
     /// Measure this build on this machine.
     Bench(bench::BenchArgs),
 }
@@ -138,6 +141,7 @@ pub async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Approvals(command) => approvals::execute(command, &connection).await,
         Command::Plugin(command) => plugins::execute(command, &connection).await,
         Command::Keys(command) => keys::execute(command, &connection).await,
+        Command::Hosts => hosts::execute(&connection).await,
         Command::Bench(args) => bench::execute(args, &connection).await,
     }
 }
@@ -296,6 +300,7 @@ mod tests {
             "caisson serve --secrets-file s.toml --secrets-dir s --plugin-dir p",
             "caisson agents run triage --input {}",
             "caisson sync environments --dry-run",
+            "caisson hosts --json",
             "caisson bench --quick --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -16,6 +16,7 @@ mod files;
 mod folder;
 mod keys;
 mod logkeeper;
+mod observe;
 mod secrets;
 mod serve;
 mod sync;

@@ -1,6 +1,7 @@
 //! The surface as a whole, over a store in memory: who may do what, what is described, what a wrong request is told.
 
 mod load;
+mod observed;
 mod plugins;
 
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ use tower::Service as _;
 use super::auth::Role;
 use super::{Api, Catalog, Files, Parts, Trials, description, openapi, router};
 use crate::keys;
+use crate::observe::Observe;
 use crate::sync::FileText;
 use plugins::FakeHost;
 
@@ -84,6 +86,10 @@ struct Surface {
 
 impl Surface {
     async fn new() -> Self {
+        Self::with(Observe::default()).await
+    }
+
+    async fn with(observe: Observe) -> Self {
         let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(ManualClock::new(Timestamp(1_000_000))));
         let plugins = Plugins::start(store.clone(), Arc::new(FakeHost), clock.clone()).await.expect("starts");
         let ports = Ports {
@@ -119,6 +125,7 @@ impl Surface {
             catalog: Arc::new(Echo),
             trials: Arc::new(Echo),
             files,
+            observe,
             stop: CancellationToken::new(),
         });
         Self { router: router(api.clone()), api, store, directory }
@@ -213,6 +220,7 @@ const ROUTES: &[(&str, &str, Option<Role>)] = {
         ("GET", "/api/v1/environments", Some(Viewer)),
         ("GET", "/api/v1/environments/{name}", Some(Viewer)),
         ("POST", "/api/v1/environments/{name}/sync", Some(Operator)),
+        ("GET", "/api/v1/hosts", Some(Viewer)),
         ("GET", "/api/v1/api-keys", Some(Admin)),
         ("POST", "/api/v1/api-keys", Some(Admin)),
         ("POST", "/api/v1/api-keys/{id}/revoke", Some(Admin)),
