@@ -75,14 +75,13 @@ async fn carry_out(api: &Api, sync: &Sync, change: &Change, agents: &[String]) -
     }
     let key = ResourceKey { realm: sync.realm.clone(), kind, name: change.name.clone() };
     match (change.action, &change.text) {
-        (Action::Unchanged | Action::Broken, _) => Ok(Ok(())),
+        (Action::Unchanged | Action::Broken, _) | (Action::Create | Action::Update, None) => Ok(Ok(())),
         (Action::Disable, _) => {
             if !sync.dry_run {
                 disable(api, &key).await?;
             }
             Ok(Ok(()))
         }
-        (Action::Create | Action::Update, None) => Ok(Ok(())),
         (Action::Create | Action::Update, Some(text)) => {
             if kind == ResourceKind::Workflow
                 && let Err(problem) = save_workflow(api, sync, text, agents).await?
