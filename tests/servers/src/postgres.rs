@@ -42,6 +42,7 @@ pub struct PostgresServer {
     child: Mutex<Option<Child>>,
     databases: AtomicU64,
     guard: Option<Child>,
+    settings: Vec<String>,
 }
 
 /// Numbers of a user and its group.
@@ -54,10 +55,16 @@ struct User {
 impl PostgresServer {
     /// Starts a server on a free port of the loopback with no data.
     pub fn new() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same, with more settings, each `name=value`.
+    pub fn start_with(settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a directory for PostgreSQL");
         let guard = Some(guard(dir.path()));
         let (child, databases) = (Mutex::default(), AtomicU64::new(0));
-        let mut server = Self { programs: programs(), user: user(), dir, port: 0, child, databases, guard };
+        let settings = settings.iter().map(ToString::to_string).collect();
+        let mut server = Self { programs: programs(), user: user(), dir, port: 0, child, databases, guard, settings };
         server.make_data();
         for _ in 0..PORTS_MAX {
             server.port = free_port();
@@ -215,6 +222,9 @@ impl PostgresServer {
             // Small machines: many servers run at once.
             "shared_buffers=64MB",
         ] {
+            command.args(["-c", setting]);
+        }
+        for setting in &self.settings {
             command.args(["-c", setting]);
         }
         let mut child = command

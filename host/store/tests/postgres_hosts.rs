@@ -1,0 +1,151 @@
+//! Several hosts on one PostgreSQL, and a server that goes away and comes back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use caisson_core::ids::RunId;
+use caisson_core::ports::contract::make;
+use caisson_core::ports::{Cluster, CommitError, Store, StoreError};
+use caisson_store::{PostgresOptions, PostgresStore};
+use caisson_test_servers::postgres::PostgresServer;
+use sqlx::{Connection, PgConnection};
+
+/// What has not happened by then never will.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn open(url: &str) -> PostgresStore {
+    PostgresStore::open(url, PostgresOptions::default()).await.expect("opens")
+}
+
+async fn connect(url: &str) -> PgConnection {
+    PgConnection::connect(url).await.expect("connects")
+}
+
+/// Looks again and again until it is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < PATIENCE, "{what} does not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_is_there_after_a_kill_and_the_same_store_goes_on() {
+    let server = PostgresServer::new();
+    let store = open(&server.create_database()).await;
+    let mut run = make::run("r", 1_000);
+    for end in [PostgresServer::kill, PostgresServer::stop] {
+        store.commit(make::commit(&mut run, 2, 1_000)).await.expect("commits");
+        end(&server);
+        // Each waits for a connection as long as it may.
+        let mut next = run.clone();
+        let (commit, read) = tokio::join!(store.commit(make::commit(&mut next, 1, 2_000)), store.run(&run.id));
+        assert!(matches!(&commit, Err(CommitError::Store(StoreError::Other(why))) if !why.is_empty()), "{commit:?}");
+        assert!(matches!(&read, Err(StoreError::Other(why)) if !why.is_empty()), "{read:?}");
+        server.start();
+        until("the store", async || store.ping().await.is_ok()).await;
+        let stored = store.load(&run.id).await.expect("answers").expect("is there");
+        assert_eq!(stored.row, run, "what was answered stands, and what was refused does not");
+        // A writer's connection may still be the broken one: its next batch has another.
+        until("a commit", async || {
+            let mut next = run.clone();
+            let done = store.commit(make::commit(&mut next, 1, 3_000)).await;
+            if done.is_ok() {
+                run = next;
+            }
+            done.is_ok()
+        })
+        .await;
+        until("a hint", async || {
+            store.hurry().await.expect("hurries");
+            tokio::time::timeout(Duration::from_millis(100), store.notified()).await.is_ok()
+        })
+        .await;
+    }
+    store.close().await;
+}
+
+/// Moves a run until its version is `last`, against whoever does the same.
+async fn push(store: Arc<PostgresStore>, id: String, last: u64) -> u64 {
+    let mut won = 0;
+    loop {
+        let mut run = store.run(&RunId::new(&*id)).await.expect("answers").expect("is there");
+        if run.version >= last {
+            return won;
+        }
+        match store.commit(make::commit(&mut run, 1, 2_000)).await {
+            Ok(()) => won += 1,
+            Err(CommitError::Conflict) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_move_the_same_runs_neither_block_nor_lose_anything() {
+    const RUNS: usize = 12;
+    const MOVES: u64 = 15;
+    let url = PostgresServer::shared().create_database();
+    let hosts = [Arc::new(open(&url).await), Arc::new(open(&url).await)];
+    for number in 0..RUNS {
+        hosts[0]
+            .commit(make::commit(&mut make::run(&format!("r{number:02}"), 1_000), 1, 1_000))
+            .await
+            .expect("commits");
+    }
+    let mut pushing = Vec::new();
+    for (place, host) in hosts.iter().enumerate() {
+        for number in 0..RUNS {
+            // Each host comes from the other end.
+            let number = if place == 0 { number } else { RUNS - 1 - number };
+            pushing.push(tokio::spawn(push(Arc::clone(host), format!("r{number:02}"), 1 + MOVES)));
+        }
+    }
+    let mut won = 0;
+    for task in pushing {
+        won += task.await.expect("joins");
+    }
+    assert_eq!(won, MOVES * RUNS as u64, "of every version one decision is stored");
+    for number in 0..RUNS {
+        let stored = hosts[1].load(&RunId::new(format!("r{number:02}"))).await.expect("answers").expect("is there");
+        assert_eq!((stored.row.version, stored.events.len() as u64), (1 + MOVES, 1 + MOVES));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_hears_of_what_another_left() {
+    let url = PostgresServer::shared().create_database();
+    let (one, other) = (open(&url).await, open(&url).await);
+    until("a hint", async || {
+        one.hurry().await.expect("hurries");
+        tokio::time::timeout(Duration::from_millis(100), other.notified()).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_never_has_more_connections_than_it_may() {
+    let url = PostgresServer::shared().create_database();
+    let settings = PostgresOptions { writers: 1, connections: 4 };
+    let store = Arc::new(PostgresStore::open(&url, settings).await.expect("opens"));
+    let mut asking = Vec::new();
+    for number in 0..60 {
+        let store = Arc::clone(&store);
+        asking.push(tokio::spawn(async move {
+            let mut run = make::run(&format!("r{number}"), 1_000);
+            store.commit(make::commit(&mut run, 1, 1_000)).await.expect("commits");
+            store.load(&run.id).await.expect("answers").expect("is there");
+        }));
+    }
+    let mut connection = connect(&url).await;
+    let mut most = 0_i64;
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    while !asking.iter().all(tokio::task::JoinHandle::is_finished) {
+        most = most.max(sqlx::query_scalar(count).fetch_one(&mut connection).await.expect("answers"));
+    }
+    for task in asking {
+        task.await.expect("joins");
+    }
+    assert!((1..=4).contains(&most), "{most}");
+}
