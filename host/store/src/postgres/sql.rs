@@ -16,10 +16,31 @@ pub(crate) fn emitted(shape: EmittedShape) -> String {
     lists::emitted(shape, &WORDS)
 }
 
-/// The texts of a JSON array, as parameter `$n`.
+/// The texts of a JSON array, as parameter `$n`, for `= ANY`. As an array: the planner takes an index for it, where it would join a list
+/// of unknown length by reading all of a table.
 macro_rules! texts_of {
     ($n:literal) => {
-        concat!("(SELECT value FROM json_array_elements_text($", $n, "::json) AS j(value))")
+        concat!("(ARRAY(SELECT value FROM json_array_elements_text($", $n, "::json) AS j(value)))")
+    };
+}
+/// Rows named by a run and a number in it, `$1` as JSON rows. The runs say it twice, for the index.
+macro_rules! of_runs {
+    ($column:literal, $cast:literal) => {
+        concat!(
+            "run_id = ANY (ARRAY(SELECT v->>0 FROM json_array_elements($1::json) AS j(v))) AND (run_id, ",
+            $column,
+            ") IN (SELECT v->>0, (v->>1)",
+            $cast,
+            " FROM json_array_elements($1::json) AS j(v))"
+        )
+    };
+}
+/// Steps whose run may go on. A subquery, and no join: what waits is nearly always of an open run, which the planner cannot know, and it
+/// would sort all that waits.
+macro_rules! may_go_on {
+    () => {
+        "(SELECT r.status FROM runs AS r WHERE r.id = s.run_id) \
+         NOT IN ('PAUSED', 'COMPLETED', 'FAILED', 'CANCELLED', 'TIMED_OUT')"
     };
 }
 /// The store's time, in milliseconds.
@@ -41,21 +62,19 @@ statements! {
     ROLLBACK (0) = "ROLLBACK";
     /// Locks the runs of a batch, in the order of their ids, so that batches of several hosts never wait for each other in a circle.
     CHECK_RUNS (1) = concat!(
-        "SELECT 0::bigint, id, status, version, last_seq FROM runs WHERE id IN ", texts_of!("1"), " ORDER BY id FOR UPDATE"
+        "SELECT 0::bigint, id, status, version, last_seq FROM runs WHERE id = ANY ", texts_of!("1"), " ORDER BY id FOR UPDATE"
     );
-    CHECK_KEYS (1) = concat!("SELECT 1::bigint, key, run_id, request_hash FROM idempotency_keys WHERE key IN ", texts_of!("1"));
+    CHECK_KEYS (1) = concat!("SELECT 1::bigint, key, run_id, request_hash FROM idempotency_keys WHERE key = ANY ", texts_of!("1"));
     COMMIT_RUNS (5) = include_str!("sql/commit_runs.sql");
     COMMIT_REST (5) = include_str!("sql/commit_rest.sql");
     COMMIT_KEPT (3) = include_str!("sql/commit_kept.sql");
     /// What runs that ended leave.
     ENDED (1) = concat!(
-        "WITH unpinned AS (DELETE FROM run_plugins WHERE run_id IN ", texts_of!("1"), ") \
-         DELETE FROM admissions WHERE run_id IN ", texts_of!("1")
+        "WITH unpinned AS (DELETE FROM run_plugins WHERE run_id = ANY ", texts_of!("1"), ") \
+         DELETE FROM admissions WHERE run_id = ANY ", texts_of!("1")
     );
-    TIMERS_CLEAR (1) = "DELETE FROM timers WHERE (run_id, key) IN \
-        (SELECT v->>0, v->>1 FROM json_array_elements($1::json) AS j(v))";
-    ITEMS_DROP (1) = "DELETE FROM items WHERE (run_id, step) IN \
-        (SELECT v->>0, (v->>1)::bigint FROM json_array_elements($1::json) AS j(v))";
+    TIMERS_CLEAR (1) = concat!("DELETE FROM timers WHERE ", of_runs!("key", ""));
+    ITEMS_DROP (1) = concat!("DELETE FROM items WHERE ", of_runs!("step", "::bigint"));
     /// Wakes the other hosts once the transaction is committed.
     NOTIFY (0) = "SELECT pg_notify('caisson', '')";
     /// Who counts under a key is counted by one at a time: $1 a number for the key.
@@ -74,20 +93,21 @@ statements! {
         ON CONFLICT (sha256, tenant, environment) DO NOTHING) \
         INSERT INTO blob_refs (sha256, tenant, environment, run_id) VALUES ($3, $1, $2, $6) \
         ON CONFLICT (sha256, tenant, environment, run_id) DO NOTHING";
-    BLOBS (1) = concat!("SELECT sha256, size, json FROM blobs WHERE sha256 IN ", texts_of!("1"));
-    READY (1) = "SELECT s.run_id, s.number, s.attempt, s.entry, s.dispatch FROM steps AS s JOIN runs AS r ON r.id = s.run_id \
-        WHERE s.ready_at IS NOT NULL AND r.status NOT IN ('PAUSED', 'COMPLETED', 'FAILED', 'CANCELLED', 'TIMED_OUT') \
-        ORDER BY s.ready_at, s.run_id, s.number LIMIT $1";
+    BLOBS (1) = concat!("SELECT sha256, size, json FROM blobs WHERE sha256 = ANY ", texts_of!("1"));
+    READY (1) = concat!(
+        "SELECT s.run_id, s.number, s.attempt, s.entry, s.dispatch FROM steps AS s WHERE s.ready_at IS NOT NULL AND ", may_go_on!(),
+        " ORDER BY s.ready_at, s.run_id, s.number LIMIT $1"
+    );
     /// $1 published before, $2 now, $3 limit. What another host is about to publish is left to it.
-    REDISPATCH (3) = "UPDATE steps SET dispatch = dispatch + 1, dispatched_at = $2 WHERE (run_id, number) IN ( \
-        SELECT s.run_id, s.number FROM steps AS s JOIN runs AS r ON r.id = s.run_id \
-        WHERE s.ready_at IS NOT NULL AND s.dispatched_at < $1 \
-        AND r.status NOT IN ('PAUSED', 'COMPLETED', 'FAILED', 'CANCELLED', 'TIMED_OUT') \
-        ORDER BY s.ready_at, s.run_id, s.number LIMIT $3 FOR UPDATE OF s SKIP LOCKED) \
-        RETURNING run_id, number, attempt, entry, dispatch, ready_at";
+    REDISPATCH (3) = concat!(
+        "UPDATE steps SET dispatch = dispatch + 1, dispatched_at = $2 WHERE ctid = ANY (ARRAY( \
+         SELECT s.ctid FROM steps AS s WHERE s.ready_at IS NOT NULL AND s.dispatched_at < $1 AND ", may_go_on!(),
+        " ORDER BY s.ready_at, s.run_id, s.number LIMIT $3 FOR UPDATE SKIP LOCKED)) \
+         RETURNING run_id, number, attempt, entry, dispatch, ready_at"
+    );
     CLAIMED_BY_OTHERS (2) = "SELECT run_id, number, claim FROM steps \
         WHERE host IS NOT NULL AND host <> $1 ORDER BY run_id, number LIMIT $2";
-    OUTBOX_DELETE (1) = concat!("DELETE FROM outbox WHERE id IN ", texts_of!("1"));
+    OUTBOX_DELETE (1) = concat!("DELETE FROM outbox WHERE id = ANY ", texts_of!("1"));
     DEFINITIONS (6) = concat!(
         "SELECT ", definition_columns!(), ", ", version_columns!(), " FROM definitions AS d JOIN definition_versions AS v \
          ON v.tenant = d.tenant AND v.environment = d.environment AND v.workflow = d.id AND v.number = d.current \
@@ -127,15 +147,15 @@ statements! {
          DELETE FROM kv_totals WHERE ", kv_scope!(), " AND $6 = 0"
     );
     PLUGIN_USERS (4) = concat!(
-        "SELECT DISTINCT p.run_id FROM run_plugins AS p WHERE p.digest IN ", texts_of!("3"),
+        "SELECT DISTINCT p.run_id FROM run_plugins AS p WHERE p.digest = ANY ", texts_of!("3"),
         " AND p.tenant = $1 AND p.environment = $2 LIMIT $4"
     );
     PLUGIN_DELETE (4) = concat!(
-        "DELETE FROM plugins WHERE tenant = $1 AND environment = $2 AND id = $3 AND digest IN ", texts_of!("4")
+        "DELETE FROM plugins WHERE tenant = $1 AND environment = $2 AND id = $3 AND digest = ANY ", texts_of!("4")
     );
     /// Of these digests alone: a component that was put a moment ago, and has no row yet, is somebody's installation under way.
     COMPONENTS_DELETE (1) = concat!(
-        "DELETE FROM components WHERE digest IN ", texts_of!("1"),
+        "DELETE FROM components WHERE digest = ANY ", texts_of!("1"),
         " AND NOT EXISTS (SELECT 1 FROM plugins AS p WHERE p.digest = components.digest) \
          AND NOT EXISTS (SELECT 1 FROM run_plugins AS r WHERE r.digest = components.digest)"
     );
@@ -159,12 +179,12 @@ statements! {
         AND completed_at IS NOT NULL AND erased_at IS NULL AND completed_at < $4 ORDER BY completed_at, id LIMIT $5";
     ENDED_ERASED (5) = "SELECT id FROM runs WHERE tenant = $1 AND environment = $2 AND workflow_id = $3 \
         AND erased_at IS NOT NULL AND completed_at < $4 ORDER BY completed_at, id LIMIT $5";
-    FILES_FORGET (2) = concat!("DELETE FROM artifacts WHERE run_id = $1 AND path IN ", texts_of!("2"));
+    FILES_FORGET (2) = concat!("DELETE FROM artifacts WHERE run_id = $1 AND path = ANY ", texts_of!("2"));
     ERASE_EVENTS (2) = "UPDATE events SET data = '', data_sha256 = j.v->>1 FROM json_array_elements($2::json) AS j(v) \
         WHERE events.run_id = $1 AND events.seq = (j.v->>0)::bigint";
     ERASE_BLOBS (4) = concat!(
-        "WITH gone AS (DELETE FROM blob_refs WHERE run_id = $1 AND sha256 IN ", texts_of!("4"), ") \
-         DELETE FROM blobs WHERE tenant = $2 AND environment = $3 AND sha256 IN ", texts_of!("4"),
+        "WITH gone AS (DELETE FROM blob_refs WHERE run_id = $1 AND sha256 = ANY ", texts_of!("4"), ") \
+         DELETE FROM blobs WHERE tenant = $2 AND environment = $3 AND sha256 = ANY ", texts_of!("4"),
         " AND NOT EXISTS (SELECT 1 FROM blob_refs AS r WHERE r.sha256 = blobs.sha256 AND r.tenant = $2 AND r.environment = $3 \
          AND r.run_id <> $1)"
     );
@@ -210,21 +230,21 @@ statements! {
     INBOX (2) = concat!(
         "SELECT id, run_id, host, stimulus FROM inbox WHERE host = $1 OR host NOT IN ", alive!(), " ORDER BY number LIMIT $2"
     );
-    INBOX_DELETE (1) = concat!("DELETE FROM inbox WHERE id IN ", texts_of!("1"));
+    INBOX_DELETE (1) = concat!("DELETE FROM inbox WHERE id = ANY ", texts_of!("1"));
     /// $1 now, $2 limit, $3 for how long they are held.
     TAKE_TIMERS (3) = concat!(
-        "UPDATE timers SET held_until = ", now_ms!(), " + $3 WHERE (run_id, key) IN ( \
-         SELECT run_id, key FROM timers WHERE due_at <= $1 AND held_until <= ", now_ms!(),
-        " ORDER BY due_at, run_id, key LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING run_id, key, due_at"
+        "UPDATE timers SET held_until = ", now_ms!(), " + $3 WHERE ctid = ANY (ARRAY( \
+         SELECT ctid FROM timers WHERE due_at <= $1 AND held_until <= ", now_ms!(),
+        " ORDER BY due_at, run_id, key LIMIT $2 FOR UPDATE SKIP LOCKED)) RETURNING run_id, key, due_at"
     );
     /// $1 limit, $2 for how long they are held. A target of which another host holds a message waits, so that messages arrive in order; who
     /// looks at the same time looks in turn.
     TAKE_OUTBOX_LOCK (0) = "SELECT pg_advisory_xact_lock(7226435512)";
     TAKE_OUTBOX (2) = concat!(
-        "UPDATE outbox SET held_until = ", now_ms!(), " + $2 WHERE number IN ( \
+        "UPDATE outbox SET held_until = ", now_ms!(), " + $2 WHERE number = ANY (ARRAY( \
          SELECT o.number FROM outbox AS o WHERE NOT EXISTS ( \
          SELECT 1 FROM outbox AS h WHERE h.target = o.target AND h.held_until > ", now_ms!(), ") \
-         ORDER BY o.number LIMIT $1) RETURNING number, id, target, message"
+         ORDER BY o.number LIMIT $1)) RETURNING number, id, target, message"
     );
     SECRET_PUT (2) = "INSERT INTO secrets (name, tenant, environment, value) VALUES ($1, '', '', $2) ON CONFLICT (name) DO NOTHING";
     SECRET (1) = "SELECT value FROM secrets WHERE name = $1";

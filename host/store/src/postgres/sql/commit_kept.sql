@@ -12,4 +12,5 @@ SELECT v->>0, v->>1, v->>2, v->>3, v->>4, (v->>5)::bigint, (v->>6)::bigint, (v->
 FROM json_array_elements($2::json) AS j(v)
 ON CONFLICT (run_id) DO UPDATE SET begun = excluded.begun
 )
-DELETE FROM journal WHERE (run_id, step) IN (SELECT v->>0, (v->>1)::bigint FROM json_array_elements($3::json) AS j(v))
+DELETE FROM journal WHERE run_id = ANY (ARRAY(SELECT v->>0 FROM json_array_elements($3::json) AS j(v)))
+  AND (run_id, step) IN (SELECT v->>0, (v->>1)::bigint FROM json_array_elements($3::json) AS j(v))

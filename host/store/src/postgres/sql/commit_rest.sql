@@ -25,4 +25,4 @@ INSERT INTO idempotency_keys (key, tenant, environment, request_hash, run_id, cr
 SELECT v->>0, v->>1, v->>2, v->>3, v->>4, (v->>5)::bigint
 FROM json_array_elements($4::json) AS j(v)
 )
-DELETE FROM inbox WHERE id IN (SELECT value FROM json_array_elements_text($5::json) AS j(value))
+DELETE FROM inbox WHERE id = ANY (ARRAY(SELECT value FROM json_array_elements_text($5::json) AS j(value)))
