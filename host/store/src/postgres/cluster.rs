@@ -70,7 +70,8 @@ impl Cluster for PostgresStore {
 
     async fn inbox_delete(&self, ids: &[Arc<str>]) -> Result<(), StoreError> {
         let ids = texts(ids.iter().map(AsRef::as_ref));
-        all(&self.readers, query!(INBOX_DELETE, ids)).await.map(drop)
+        self.write(move |connection| Box::pin(async move { execute(connection, query!(INBOX_DELETE, ids)).await }))
+            .await
     }
 
     async fn take_timers(&self, now: Timestamp, limit: u32, hold_ms: u64) -> Result<Vec<TimerRow>, StoreError> {
