@@ -107,6 +107,15 @@ pub async fn migrate(url: &str) -> Result<(), StoreError> {
     connection.close().await.map_err(failed)
 }
 
+/// Numbers of the migrations that a database lacks, in their order. Nothing is written; what [`migrate`] would refuse is refused.
+pub async fn pending(url: &str) -> Result<Vec<i64>, StoreError> {
+    let failed = |e: sqlx::Error| error::of(&e);
+    let mut connection = PgConnection::connect_with(&options(url)?).await.map_err(failed)?;
+    let missing = migrate::pending(&mut connection).await?;
+    connection.close().await.map_err(failed)?;
+    Ok(missing)
+}
+
 impl PostgresStore {
     /// Connects, and brings the schema up to date: one host does, others that open at the same time wait for it.
     pub async fn open(url: &str, settings: PostgresOptions) -> Result<Self, StoreError> {
