@@ -37,6 +37,33 @@ fn an_operation_gives_its_result_to_the_next_by_its_path() {
 }
 
 #[test]
+fn an_agent_is_given_what_the_step_before_it_gave() {
+    for (states, output, trace) in [
+        ("- {name: a, type: operation, action: agent.run, input: {agent: x}, end: true}", json!({"agent": "x"}), "a"),
+        (
+            "- {name: a, type: inject, data: {n: 1}, next: b}
+- {name: b, type: operation, action: agent.run, input: {agent: x}, end: true}",
+            json!({"agent": "x", "previous": {"n": 1}}),
+            "a b",
+        ),
+        (
+            "- {name: a, type: inject, data: {n: 1}, next: b}
+- {name: b, type: operation, action: agent.run, input: {agent: x, previous: mine}, end: true}",
+            json!({"agent": "x", "previous": "mine"}),
+            "a b",
+        ),
+        (
+            "- {name: a, type: inject, data: {n: 1}, next: b}
+- {name: b, type: operation, action: t.ok, input: {agent: x}, end: true}",
+            json!({"agent": "x"}),
+            "a b",
+        ),
+    ] {
+        check(states, json!({}), Completed, None, output, trace);
+    }
+}
+
+#[test]
 fn a_template_that_leads_nowhere_fails_the_step_and_says_what_is_there() {
     let (world, id) = run(
         "id: w\nstates:\n- {name: a, type: operation, action: t.ok, input: {x: '{{ ctx.config.missing }}'}, end: true}",

@@ -25,6 +25,7 @@ use crate::limiter::Limiter;
 use crate::limits::{Exceeded, Limit, Limits};
 use crate::logbook::LogBook;
 use crate::meter::{Meter, Metered};
+use crate::model::Tokens;
 use crate::plugin::{Code, Compiled};
 use crate::random::Random;
 use crate::redact::Redactor;
@@ -79,7 +80,8 @@ pub(crate) async fn run(compiled: &Compiled, code: &Code, config: &Json, call: C
         Ok(sent) => sent,
         Err(failure) => return failed(failure).into(),
     };
-    let Ended { result, usage, fuel } = guest(code, state, limits, &sent, effective.package(), deadline).await;
+    let Ended { result, usage, fuel, mut warnings } =
+        guest(code, state, limits, &sent, effective.package(), deadline).await;
     if let Ok(wire::Outcome::Done(text)) = &result
         && text.len() > BRIEF_BYTES_MAX
     {
@@ -87,7 +89,6 @@ pub(crate) async fn run(compiled: &Compiled, code: &Code, config: &Json, call: C
     }
     let result = result.and_then(|outcome| finish(&effective, &limits, &redactor, outcome));
     let result = result.map_err(|failure| redactor.failure(failure));
-    let mut warnings = Vec::new();
     if let (Ok(Outcome::Done(output)), Some(schema)) = (&result, &action.output) {
         let what = format!("the output does not fit the schema of action '{name}'");
         warnings.extend(schema.check(output, "SCHEMA_VALIDATION_OUTPUT", &what).err());
@@ -146,6 +147,8 @@ pub(crate) fn state(call: &Call, assets: Arc<Assets>) -> State {
         cursor: Cursor::new(journal, entry, invocation.step.clone(), Arc::clone(&invocation.idempotency_key)),
         redactor,
         quota: Quota::default(),
+        tokens: Tokens::default(),
+        warnings: Vec::new(),
         assets,
         realm: invocation.realm.clone(),
         workflow: Arc::clone(&invocation.workflow),
@@ -173,6 +176,7 @@ struct Ended {
     result: Result<wire::Outcome, Failure>,
     usage: Usage,
     fuel: Option<u64>,
+    warnings: Vec<Failure>,
 }
 
 async fn guest(
@@ -207,9 +211,12 @@ async fn guest(
         cpu_us: meter.spent_ns() / 1000,
         peak_memory_bytes: store.data().limiter.peak_bytes(),
         host_calls: store.data().host_calls,
+        input_tokens: store.data().tokens.input_tokens,
+        output_tokens: store.data().tokens.output_tokens,
     };
+    let warnings = std::mem::take(&mut store.data_mut().warnings);
     let fuel = if code.fuel { store.get_fuel().ok().map(|left| FUEL - left) } else { None };
-    Ended { result, usage, fuel }
+    Ended { result, usage, fuel, warnings }
 }
 
 fn store(code: &Code, state: State, limits: Limits, meter: &Arc<Meter>) -> Store<State> {

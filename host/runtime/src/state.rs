@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use caisson_core::error::Failure;
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::plugin::Effective;
 use caisson_core::ports::{Journal, LogSink, Secrets};
@@ -16,7 +17,7 @@ use crate::journal::Cursor;
 use crate::limiter::Limiter;
 use crate::limits::Limits;
 use crate::logbook::LogBook;
-use crate::model::Models;
+use crate::model::{Models, Tokens};
 use crate::net::{Clients, Resolver};
 use crate::random::Random;
 use crate::redact::Redactor;
@@ -37,6 +38,10 @@ pub(crate) struct State {
     pub(crate) cursor: Cursor,
     pub(crate) redactor: Arc<Redactor>,
     pub(crate) quota: Quota,
+    /// What models took.
+    pub(crate) tokens: Tokens,
+    /// What the step keeps beside its result.
+    pub(crate) warnings: Vec<Failure>,
     pub(crate) assets: Arc<Assets>,
     pub(crate) realm: Realm,
     pub(crate) workflow: Arc<str>,

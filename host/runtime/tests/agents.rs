@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use caisson_core::error::{Category, RetryHint};
 use caisson_core::ports::ActionRunner;
-use caisson_runtime::model::{AgentSpec, Models, OpenAi, OpenAiConfig, Scripted};
+use caisson_runtime::model::{AgentSpec, CallLimits, Models, OpenAi, Scripted, ServiceConfig};
 use caisson_runtime::{Runtime, RuntimeConfig};
 use serde_json::{Value, json};
 use support::{done, failure, invocation, start};
@@ -91,7 +91,6 @@ async fn an_agent_that_cannot_answer_says_why() {
         assert_eq!(failure.code, code, "{input}: {}", failure.message);
         assert!(failure.message.contains(message), "{input}: {}", failure.message);
     }
-    assert!(support::lines().of("step").iter().any(|line| line.contains("agent_id is deprecated")));
 }
 
 /// Answers one request with what it is told and gives back what it was asked.
@@ -127,6 +126,12 @@ async fn service(
     (format!("http://{address}/v1/"), task)
 }
 
+/// A service that is asked once, for an answer in one piece.
+fn once(base_url: String) -> ServiceConfig {
+    let limits = CallLimits { tries: 1, ..CallLimits::default() };
+    ServiceConfig { stream: false, limits, ..ServiceConfig::new(base_url) }
+}
+
 #[tokio::test]
 async fn a_service_is_asked_as_openai_is() {
     let answer = json!({
@@ -148,7 +153,7 @@ async fn a_service_is_asked_as_openai_is() {
     ] {
         let (base_url, asked) = service(status, headers, body).await;
         let models = models();
-        let provider = OpenAi::new(&OpenAiConfig { base_url, api_key_env: None }).expect("a client");
+        let provider = OpenAi::new(&once(base_url)).expect("a client");
         models.set_provider("remote", Arc::new(provider));
         let mut agent = AgentSpec::new("far", "remote/m-1", "Be brief.");
         agent.temperature = Some(0.5);
@@ -187,6 +192,23 @@ fn prompts_with_more_than_variables_are_refused() {
         assert!(AgentSpec::from_front_matter("a", &json!({"model": "scripted"}), body).is_err(), "{body}");
     }
     assert!(AgentSpec::from_front_matter("a", &json!({}), "x").is_err(), "no model");
+}
+
+#[test]
+fn a_misspelt_key_of_a_file_is_named_with_the_right_one() {
+    for (front, part) in [
+        (json!({"model": "m", "outptu": {}}), "'outptu' in its front matter: did you mean 'output'?"),
+        (
+            json!({"model": "m", "config": {"temprature": 1}}),
+            "'config.temprature' in its front matter: did you mean 'temperature'?",
+        ),
+        (json!({"model": "m", "limits": {"maxTurn": 1}}), "did you mean 'maxTurns'?"),
+        (json!({"model": "m", "tools": "git"}), "tools has to be a list of names"),
+        (json!({"model": "m", "limits": {"maxTurns": "x"}}), "limits has to be an object of whole numbers"),
+    ] {
+        let error = AgentSpec::from_front_matter("a", &front, "x").expect_err("is refused").to_string();
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 #[test]

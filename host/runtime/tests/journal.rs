@@ -4,18 +4,14 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
-use async_trait::async_trait;
 use caisson_core::error::Category;
-use caisson_core::ids::{Realm, RunId, StepId};
-use caisson_core::ports::{
-    ActionRunner, ArtifactRow, Effect, EmittedEvent, EntryKey, Invocation, Journal, JournalError, KvScope, Page,
-    PageRequest, Record, Secret, Secrets, StoreError,
-};
-use caisson_runtime::{MemoryJournal, Runtime, RuntimeConfig};
-use parking_lot::Mutex;
+use caisson_core::ids::{Realm, StepId};
+use caisson_core::ports::{ActionRunner, Invocation, Journal, KvScope, Secret, Secrets};
+use caisson_runtime::{Runtime, RuntimeConfig};
 use serde_json::{Value, json};
+use support::dying::Dying;
 use support::{done, failure, invocation, start, wat};
 
 /// Sets ten keys to its input and answers with two random numbers and two readings of the clock, one pair before and
@@ -37,88 +33,6 @@ const GUEST: &str = r"
       (i32.store8 (i32.const 1024) (i32.const 34))
       (i32.store8 (i32.const 1089) (i32.const 34))
       (call $done (i32.const 1024) (i32.const 66)))";
-
-/// Stores records, counts them, and after so many never answers again, as a host does that died.
-struct Dying {
-    kept: MemoryJournal,
-    appended: Mutex<Vec<u32>>,
-    left: AtomicU32,
-    superseded_at: u32,
-    died: tokio::sync::Notify,
-}
-
-impl Dying {
-    fn after(appends: u32) -> Self {
-        Self {
-            kept: MemoryJournal::default(),
-            appended: Mutex::default(),
-            left: AtomicU32::new(appends),
-            superseded_at: u32::MAX,
-            died: tokio::sync::Notify::new(),
-        }
-    }
-}
-
-#[async_trait]
-impl Journal for Dying {
-    async fn records(&self, entry: &EntryKey) -> Result<Vec<Record>, StoreError> {
-        self.kept.records(entry).await
-    }
-
-    async fn append(
-        &self,
-        entry: &EntryKey,
-        number: u32,
-        record: &Record,
-        effects: &[Effect],
-    ) -> Result<(), JournalError> {
-        if number == self.superseded_at {
-            return Err(JournalError::Superseded);
-        }
-        if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err() {
-            self.died.notify_one();
-            std::future::pending::<()>().await;
-        }
-        self.appended.lock().push(number);
-        self.kept.append(entry, number, record, effects).await
-    }
-
-    async fn apply(&self, effects: &[Effect]) -> Result<(), JournalError> {
-        self.kept.apply(effects).await
-    }
-
-    async fn kv_get(&self, scope: &KvScope, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.kept.kv_get(scope, key).await
-    }
-
-    async fn kv_keys(&self, scope: &KvScope, prefix: &str, limit: u32) -> Result<Vec<String>, StoreError> {
-        self.kept.kv_keys(scope, prefix, limit).await
-    }
-
-    async fn artifact(&self, id: &str) -> Result<Option<ArtifactRow>, StoreError> {
-        self.kept.artifact(id).await
-    }
-
-    async fn artifacts(
-        &self,
-        run: &RunId,
-        step: Option<&StepId>,
-        page: &PageRequest,
-    ) -> Result<Page<ArtifactRow>, StoreError> {
-        self.kept.artifacts(run, step, page).await
-    }
-
-    async fn emitted(
-        &self,
-        tenant: &str,
-        environment: Option<&str>,
-        run: Option<&RunId>,
-        name: Option<&str>,
-        page: &PageRequest,
-    ) -> Result<Page<EmittedEvent>, StoreError> {
-        self.kept.emitted(tenant, environment, run, name, page).await
-    }
-}
 
 async fn host(journal: Arc<Dying>) -> Runtime {
     let config = RuntimeConfig { journal, random_key: [7; 32], ..RuntimeConfig::default() };

@@ -1,7 +1,12 @@
-//! The built-in plugin `agent`: one turn of a named agent. Which model that is, and its prompt, the host knows.
+//! The built-in plugin `agent`: a named agent works on a task until it is done or at a limit. Which model it has, and its prompt, the
+//! host knows.
+//!
+//! What the step's input leaves out, the previous step's result gives: `variables` lie over `previous`, and the whole is what is checked
+//! against the agent's input schema and fills its prompt.
 
-use caisson_sdk::model::{Answer, Usage};
-use caisson_sdk::{CapabilityError, Category, Context, Failure, Retry, log, model};
+mod turns;
+
+use caisson_sdk::{Context, Failure, Retry};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -14,63 +19,69 @@ struct Run {
     task: Option<Value>,
     #[serde(default)]
     variables: Map<String, Value>,
+    #[serde(default)]
+    previous: Value,
     output_schema: Option<Value>,
     #[serde(rename = "agent_id")]
     agent_id: Option<Value>,
 }
 
 fn run(_: &Context, input: Run) -> Result<Value, Failure> {
-    let agent = name(input.agent, input.agent_id)?;
-    let mut request = model::agent(&agent).variables(input.variables);
-    match input.task {
-        None | Some(Value::Null) => {}
-        Some(Value::String(text)) => request = request.task(text),
-        Some(other) => request = request.task(other.to_string()),
-    }
-    if let Some(schema) = input.output_schema {
-        request = request.output_schema(schema);
-    }
-    let answer = request.complete().map_err(|error| failed(&error))?;
-    let Usage { input_tokens, output_tokens } = answer.usage;
-    log::with(&json!({"model": answer.model, "inputTokens": input_tokens, "outputTokens": output_tokens}))
-        .info(&format!("agent '{agent}' answered ({})", answer.model));
-    Ok(output(&answer))
+    let (agent, by_id) = name(input.agent, input.agent_id)?;
+    let work = turns::Work {
+        agent,
+        by_id,
+        task: input.task.and_then(text),
+        variables: over(input.previous, input.variables),
+        output_schema: input.output_schema,
+        depth: 0,
+    };
+    turns::work(work).map(|answer| output(&answer))
 }
 
-fn name(agent: Option<String>, id: Option<Value>) -> Result<String, Failure> {
+fn name(agent: Option<String>, id: Option<Value>) -> Result<(String, bool), Failure> {
     if let Some(agent) = agent.filter(|agent| !agent.trim().is_empty()) {
-        return Ok(agent);
+        return Ok((agent, false));
     }
-    let id = match id {
-        Some(Value::String(id)) if !id.trim().is_empty() => id,
-        Some(Value::Number(id)) => id.to_string(),
-        _ => return Err(Failure::validation("AGENT_NAME_REQUIRED", "agent name is required").retry(Retry::Never)),
-    };
-    log::warn(&format!("agent_id is deprecated: write `agent: NAME` instead of `agent_id: {id}`"));
-    Ok(id)
+    match id {
+        Some(Value::String(id)) if !id.trim().is_empty() => Ok((id, true)),
+        Some(Value::Number(id)) => Ok((id.to_string(), true)),
+        _ => Err(Failure::validation("AGENT_NAME_REQUIRED", "agent name is required").retry(Retry::Never)),
+    }
+}
+
+fn text(task: Value) -> Option<String> {
+    match task {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    }
+}
+
+/// Variables laid over the previous result, if that is an object.
+fn over(previous: Value, variables: Map<String, Value>) -> Map<String, Value> {
+    let Value::Object(mut input) = previous else { return variables };
+    input.extend(variables);
+    input
 }
 
 /// An object is the step's output; anything else is its `result`, so that `steps.x.result` reads it.
-fn output(answer: &Answer) -> Value {
-    match (&answer.content, answer.json()) {
-        (_, Ok(object @ Value::Object(_))) => object,
-        (content, _) => json!({"result": content}),
+fn output(content: &Value) -> Value {
+    let inner = match content {
+        Value::String(text) => serde_json::from_str(unfenced(text)).ok(),
+        _ => None,
+    };
+    match inner.unwrap_or_else(|| content.clone()) {
+        object @ Value::Object(_) => object,
+        _ => json!({"result": content}),
     }
 }
 
-fn failed(error: &CapabilityError) -> Failure {
-    match error {
-        CapabilityError::NotFound(message) => Failure::action("AGENT_NOT_FOUND", message).retry(Retry::Never),
-        CapabilityError::Invalid(message) => Failure::validation("AGENT_REQUEST_INVALID", message).retry(Retry::Never),
-        CapabilityError::Unavailable(message) => Failure::transient("MODEL_UNAVAILABLE", message),
-        CapabilityError::Timeout => {
-            Failure::new(Category::Transient, "MODEL_TIMEOUT", "the model did not answer in time")
-        }
-        CapabilityError::Other(message) => Failure::action("MODEL_FAILED", message),
-        CapabilityError::Denied(_) | CapabilityError::TooLarge(_) | CapabilityError::Quota(_) => {
-            Failure::of_capability(error)
-        }
-    }
+/// Without the marks of a Markdown block, which models like to write.
+fn unfenced(text: &str) -> &str {
+    let text = text.trim();
+    let Some(inner) = text.strip_prefix("```").and_then(|text| text.strip_suffix("```")) else { return text };
+    inner.strip_prefix("json").unwrap_or(inner).trim()
 }
 
 #[cfg(test)]
@@ -88,8 +99,15 @@ mod tests {
             (json!([1]), json!({"result": [1]})),
             (Value::Null, json!({"result": null})),
         ] {
-            let answer = Answer { content: content.clone(), model: "m".to_owned(), usage: Usage::default() };
-            assert_eq!(output(&answer), expected, "{content}");
+            assert_eq!(output(&content), expected, "{content}");
         }
+    }
+
+    #[test]
+    fn variables_lie_over_the_previous_result() {
+        let given = |value: Value| value.as_object().cloned().expect("an object");
+        let variables = given(json!({"a": 2}));
+        assert_eq!(over(json!({"a": 1, "b": 1}), variables.clone()), given(json!({"a": 2, "b": 1})));
+        assert_eq!(over(json!("text"), variables.clone()), variables);
     }
 }

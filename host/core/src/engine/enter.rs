@@ -25,6 +25,11 @@ enum Entered {
     Ended(Option<Payload>, Then),
 }
 
+/// The action that goes on from the previous result.
+const AGENT: &str = "agent.run";
+/// Where it finds that.
+const PREVIOUS: &str = "previous";
+
 impl Decider<'_> {
     pub(super) fn enter_state(&mut self, scope: ScopeNo, state: &State) -> Result<(), Stop> {
         let number = self.state.next_step;
@@ -135,7 +140,10 @@ impl Decider<'_> {
         operation: &Operation,
         id: &StepId,
     ) -> Result<Activity, Missing> {
-        let input = self.render(scope, &operation.input, &Locals::new())?;
+        let mut input = self.render(scope, &operation.input, &Locals::new())?;
+        if &*operation.action == AGENT {
+            self.add_previous(scope, &mut input)?;
+        }
         let key = match &operation.idempotency_key {
             Some(template) => text(&self.render(scope, template, &Locals::new())?).into(),
             None => format!("{}:{id}", self.state.id).into(),
@@ -158,6 +166,21 @@ impl Decider<'_> {
             max_attempts,
             narrowed: operation.capabilities.clone(),
         })
+    }
+
+    /// An agent's input is laid over what the step before it gave, of its own scope or of those around it.
+    fn add_previous(&self, scope: ScopeNo, input: &mut Value) -> Result<(), Stop> {
+        let Value::Object(fields) = input else { return Ok(()) };
+        let mut at = Some(scope);
+        while let Some(scope) = at.and_then(|number| self.state.scopes.get(&number)) {
+            if let Some(last) = &scope.last {
+                let previous = self.with_value(last, Value::clone)?;
+                fields.entry(PREVIOUS).or_insert(previous);
+                return Ok(());
+            }
+            at = scope.parent;
+        }
+        Ok(())
     }
 
     fn begin_switch(&mut self, scope: ScopeNo, switch: &Switch) -> Result<Entered, Missing> {

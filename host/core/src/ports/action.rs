@@ -156,6 +156,17 @@ pub struct Usage {
     pub peak_memory_bytes: u64,
     /// Calls to the host, log and progress included.
     pub host_calls: u64,
+    /// Tokens that language models read.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub input_tokens: u64,
+    /// Tokens that they wrote.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub output_tokens: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Usage {
@@ -166,6 +177,8 @@ impl Usage {
             cpu_us: self.cpu_us.saturating_add(other.cpu_us),
             peak_memory_bytes: self.peak_memory_bytes.max(other.peak_memory_bytes),
             host_calls: self.host_calls.saturating_add(other.host_calls),
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
         }
     }
 }

@@ -1,3 +1,4 @@
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A named agent: which model, with which prompt.
@@ -17,7 +18,39 @@ pub struct AgentSpec {
     pub max_tokens: Option<u64>,
     /// JSON Schema of its answer, if it is an object.
     pub output_schema: Option<Value>,
+    /// What it is for: other agents see it.
+    pub description: String,
+    /// JSON Schema of its variables.
+    pub input_schema: Option<Value>,
+    /// What it may call: `SERVER.TOOL`, `SERVER.*` or `agent.NAME`.
+    pub tools: Vec<String>,
+    /// How far it may go.
+    pub limits: AgentLimits,
 }
+
+/// How far an agent may go in one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AgentLimits {
+    /// Answers of the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_turns: Option<u32>,
+    /// Tokens of all turns, read and written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    /// From the first turn on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
+}
+
+/// What front matter may say, and what each of its parts may. What nobody reads here other programs do: a misspelt key is what matters.
+const KEYS: &[(&str, &[&str])] = &[
+    ("", &["name", "variant", "description", "model", "config", "input", "output", "tools", "limits", "metadata"]),
+    ("config", &["temperature", "maxOutputTokens", "max_tokens"]),
+    ("input", &["schema", "default"]),
+    ("output", &["schema", "format"]),
+    ("limits", &["maxTurns", "maxTokens", "timeoutSeconds"]),
+];
 
 /// Why an agent's file or a prompt's variables do not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +67,16 @@ pub enum AgentError {
         field: &'static str,
         /// What it has to be.
         expected: &'static str,
+    },
+    /// A key that front matter does not have.
+    #[error("agent '{agent}': unknown key '{key}' in its front matter{hint}")]
+    Key {
+        /// The agent.
+        agent: String,
+        /// The key, with the part that it stands in.
+        key: String,
+        /// What may be meant.
+        hint: String,
     },
     /// A template feature that is not built.
     #[error("agent '{agent}': '{{{{{tag}}}}}' is not supported in prompts, only variables are")]
@@ -69,12 +112,17 @@ impl AgentSpec {
             temperature: None,
             max_tokens: None,
             output_schema: None,
+            description: String::new(),
+            input_schema: None,
+            tools: Vec::new(),
+            limits: AgentLimits::default(),
         }
     }
 
     /// Reads a dotprompt file (`agents/NAME.prompt`): its front matter, already parsed from YAML, and the template below it.
     /// `name` is the file's; the front matter's `metadata.name` or `name` wins. Read are `model`, `config` (`temperature`,
-    /// `maxOutputTokens` or `max_tokens`), `input.default` and `output.schema`.
+    /// `maxOutputTokens` or `max_tokens`), `input` (`schema`, `default`), `output.schema`, `tools`, `limits` and `metadata`. A key that it
+    /// does not have is an error.
     pub fn from_front_matter(name: &str, front: &Value, body: &str) -> Result<Self, AgentError> {
         let name = front
             .pointer("/metadata/name")
@@ -83,6 +131,7 @@ impl AgentSpec {
             .unwrap_or(name)
             .to_owned();
         let wrong = |field, expected| AgentError::Type { agent: name.clone(), field, expected };
+        known_keys(&name, front)?;
         let model = match front.get("model") {
             Some(Value::String(model)) if !model.is_empty() => model.clone(),
             Some(Value::Null) | None => return Err(AgentError::NoModel(name)),
@@ -104,10 +153,35 @@ impl AgentSpec {
             Some(_) => return Err(wrong("input.default", "an object")),
         };
         // Picoschema, dotprompt's short form, has no `type`: it is not a JSON Schema and stays a hint to people.
-        let output_schema =
-            front.pointer("/output/schema").filter(|schema| schema.get("type").is_some_and(Value::is_string)).cloned();
-        let agent =
-            Self { name, model, prompt: body.trim().to_owned(), defaults, temperature, max_tokens, output_schema };
+        let schema =
+            |at: &str| front.pointer(at).filter(|schema| schema.get("type").is_some_and(Value::is_string)).cloned();
+        let texts = |list: &Value| -> Option<Vec<String>> {
+            list.as_array()?.iter().map(|one| one.as_str().map(str::to_owned)).collect()
+        };
+        let tools = match front.get("tools") {
+            Some(Value::Null) | None => Vec::new(),
+            Some(list) => texts(list).ok_or_else(|| wrong("tools", "a list of names"))?,
+        };
+        let limits = match front.get("limits") {
+            Some(Value::Null) | None => AgentLimits::default(),
+            Some(limits) => {
+                AgentLimits::deserialize(limits).map_err(|_| wrong("limits", "an object of whole numbers"))?
+            }
+        };
+        let description = front.pointer("/metadata/description").or_else(|| front.get("description"));
+        let agent = Self {
+            prompt: body.trim().to_owned(),
+            defaults,
+            temperature,
+            max_tokens,
+            output_schema: schema("/output/schema"),
+            description: description.and_then(Value::as_str).unwrap_or_default().to_owned(),
+            input_schema: schema("/input/schema"),
+            tools,
+            limits,
+            model,
+            name: name.clone(),
+        };
         agent.check()?;
         Ok(agent)
     }
@@ -154,6 +228,25 @@ impl AgentSpec {
         }
         visit(rest, None)
     }
+}
+
+fn known_keys(agent: &str, front: &Value) -> Result<(), AgentError> {
+    for (part, known) in KEYS {
+        let found = if part.is_empty() { Some(front) } else { front.get(part) };
+        for key in found.and_then(Value::as_object).into_iter().flat_map(Map::keys) {
+            if known.contains(&key.as_str()) {
+                continue;
+            }
+            let nearest = known.iter().map(|one| (strsim::damerau_levenshtein(key, one), one)).min();
+            let hint = match nearest {
+                Some((distance, one)) if distance <= 2.max(one.len() / 3) => format!(": did you mean '{one}'?"),
+                _ => format!(" (there are: {})", known.join(", ")),
+            };
+            let key = if part.is_empty() { key.clone() } else { format!("{part}.{key}") };
+            return Err(AgentError::Key { agent: agent.to_owned(), key, hint });
+        }
+    }
+    Ok(())
 }
 
 fn lookup<'a>(variables: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {

@@ -3,11 +3,16 @@
 //! An agent is a name with a model, a system prompt and settings, per environment; a provider is what answers. Both come from the
 //! server and can be replaced while runs go on: a request that has begun keeps what it found.
 //!
-//! Deliberately absent: conversations, tools and retries. A request is one turn; what happens before and after it is the plugin's.
+//! Deliberately absent: conversations, and what tools do. A request is one turn; what happens before and after it is the plugin's.
 
 mod agent;
+mod anthropic;
 mod openai;
+mod opened;
+mod partial;
 mod scripted;
+mod service;
+mod sse;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,13 +20,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use caisson_core::ids::Realm;
+use caisson_core::schema::Problem;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use agent::{AgentError, AgentSpec};
-pub use openai::{OpenAi, OpenAiConfig};
+pub use agent::{AgentError, AgentLimits, AgentSpec};
+pub use anthropic::Anthropic;
+pub use openai::OpenAi;
 pub use scripted::{ScriptError, Scripted};
+pub use service::{CallLimits, ServiceConfig};
 
 /// One request to a provider.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,19 +46,72 @@ pub struct Turn {
     pub max_tokens: Option<u64>,
     /// JSON Schema of the answer, if it has to be an object.
     pub output_schema: Option<Value>,
+    /// What the model may call.
+    pub tools: Vec<Tool>,
+}
+
+impl Turn {
+    /// Two tools that a service could not tell apart are refused.
+    fn check(&self) -> Result<(), Error> {
+        let mut seen = BTreeMap::new();
+        for Tool { name, .. } in &self.tools {
+            if let Some(other) = seen.insert(partial::wire_name(name), name) {
+                return Err(Error::Invalid(format!("the tools '{other}' and '{name}' have the same name for a model")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Something that a model may call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// JSON Schema of its arguments.
+    #[serde(default = "any_object")]
+    pub parameters: Value,
+}
+
+fn any_object() -> Value {
+    serde_json::json!({"type": "object"})
+}
+
+/// A call that a model wants made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// Which call it is: its result names it.
+    pub id: String,
+    /// The tool; a model may name one that there is not.
+    pub name: String,
+    /// An object. Text, where the model wrote no JSON.
+    pub arguments: Value,
 }
 
 /// One message of a conversation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Message {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
-    /// The text.
+    /// The text; of a tool its result.
+    #[serde(default)]
     pub content: String,
+    /// What the assistant called.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// Whose result it is, of a tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
 }
 
 /// A provider's answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Reply {
     /// Text, or the object that was asked for.
     pub content: Value,
@@ -58,7 +119,29 @@ pub struct Reply {
     pub model: String,
     /// What it took.
     pub usage: Tokens,
+    /// What it wants called before it goes on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// Why it stopped there.
+    pub stop_reason: StopReason,
 }
+
+/// Why a model stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StopReason {
+    /// It has said what it had to.
+    Done,
+    /// It waits for results of tools.
+    ToolCalls,
+    /// Its answer is as long as it may be.
+    MaxTokens,
+    /// It will not answer.
+    Refused,
+}
+
+/// Is told, while an answer comes in, how many bytes of it there are.
+pub type Progress<'a> = &'a (dyn Fn(usize) + Send + Sync);
 
 /// Tokens that a turn took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +157,7 @@ pub struct Tokens {
 #[async_trait]
 pub trait Provider: Send + Sync {
     /// Answers one request. Dropping the future ends it.
-    async fn complete(&self, turn: &Turn) -> Result<Reply, Error>;
+    async fn complete(&self, turn: &Turn, progress: Progress<'_>) -> Result<Reply, Error>;
 }
 
 /// Why there is no answer.
@@ -92,6 +175,12 @@ pub enum Error {
     /// May work later.
     #[error("{0}")]
     Unavailable(String),
+    /// The answer has more than so many bytes.
+    #[error("the model's answer has more than {0} bytes")]
+    TooLarge(u64),
+    /// The answer is none.
+    #[error("{0}")]
+    Malformed(String),
     /// Will not work later.
     #[error("{0}")]
     Other(String),
@@ -116,11 +205,33 @@ struct Request {
     #[serde(default)]
     messages: Vec<Message>,
     #[serde(default)]
+    tools: Vec<Tool>,
+    #[serde(default)]
     task: Option<String>,
     #[serde(default)]
     variables: serde_json::Map<String, Value>,
-    #[serde(default)]
+    #[serde(default, alias = "outputSchema")]
     output_schema: Option<Value>,
+    /// The conversation begins with the agent's prompt already.
+    #[serde(default)]
+    prepared: bool,
+}
+
+/// A request is a turn, or opens an agent.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Asked {
+    Open { open: opened::Open },
+    Turn(Request),
+}
+
+/// A turn's answer, and where it does not fit the schema that was asked for.
+#[derive(Serialize)]
+struct Checked {
+    #[serde(flatten)]
+    reply: Reply,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<Problem>,
 }
 
 impl Models {
@@ -146,12 +257,26 @@ impl Models {
     }
 
     /// Answers a guest's request, JSON in and out.
-    pub(crate) async fn complete(&self, realm: &Realm, request: &str) -> Result<String, Error> {
-        let request: Request = serde_json::from_str(request)
+    pub(crate) async fn complete(&self, realm: &Realm, request: &str, progress: Progress<'_>) -> Result<String, Error> {
+        let asked = serde_json::from_str(request)
             .map_err(|e| Error::Invalid(format!("the model request does not read: {e}")))?;
+        let request = match asked {
+            Asked::Turn(request) => request,
+            Asked::Open { open } => {
+                let empty = Agents::new();
+                let known = self.0.read();
+                let agents = known.environments.get(&*realm.environment).unwrap_or(&empty);
+                return written(&opened::open(&realm.environment, agents, open)?);
+            }
+        };
         let (turn, provider) = self.prepare(realm, request)?;
-        let reply = provider.complete(&turn).await?;
-        serde_json::to_string(&reply).map_err(|e| Error::Other(e.to_string()))
+        let mut reply = provider.complete(&turn, progress).await?;
+        let mut problems = Vec::new();
+        if let Some(schema) = turn.output_schema.as_ref().filter(|_| reply.tool_calls.is_empty()) {
+            reply.content = opened::in_json(reply.content);
+            problems = opened::problems(schema, &reply.content)?;
+        }
+        written(&Checked { reply, problems })
     }
 
     fn prepare(&self, realm: &Realm, request: Request) -> Result<(Turn, Arc<dyn Provider>), Error> {
@@ -168,7 +293,11 @@ impl Models {
                 agent.name, agent.model
             ))
         })?;
-        let prompt = agent.render(&request.variables).map_err(|e| Error::Invalid(e.to_string()))?;
+        let prompt = if request.prepared {
+            String::new()
+        } else {
+            agent.render(&request.variables).map_err(|e| Error::Invalid(e.to_string()))?
+        };
         let turn = Turn {
             agent: agent.name.clone(),
             model: model.to_owned(),
@@ -177,14 +306,19 @@ impl Models {
             temperature: agent.temperature,
             max_tokens: agent.max_tokens,
             output_schema: request.output_schema.or_else(|| agent.output_schema.clone()),
+            tools: request.tools,
         };
         Ok((turn, provider))
     }
 }
 
+fn written(answer: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(answer).map_err(|e| Error::Other(e.to_string()))
+}
+
 /// The prompt says how to behave, the task what to do; without a task the prompt is the task. `None` if there is nothing to say.
 fn converse(prompt: String, given: Vec<Message>, task: Option<String>) -> Option<Vec<Message>> {
-    let message = |role: &str, content: String| Message { role: role.to_owned(), content };
+    let message = |role: &str, content: String| Message { role: role.to_owned(), content, ..Message::default() };
     let task = task.filter(|task| !task.is_empty());
     let alone = given.is_empty() && task.is_none();
     let mut messages = Vec::with_capacity(given.len() + 2);

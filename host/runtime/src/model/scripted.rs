@@ -2,7 +2,8 @@
 //!
 //! The file is JSON. Each agent (`*` is any other) has a list of rules, of which the first whose `match` is part of the last
 //! message answers; a rule without `match` always does. `reply` is text or an object; `replies` are given one after the other, the
-//! last one over and over; `delayMs` waits first, as a model would:
+//! last one over and over; `delayMs` waits first, as a model would. A reply `{"toolCalls": [{"name": …, "arguments": {…}}]}`, and
+//! nothing beside it, calls tools:
 //!
 //! ```json
 //! {"agents": {
@@ -22,7 +23,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Error, Provider, Reply, Tokens, Turn};
+use super::{Error, Progress, Provider, Reply, StopReason, Tokens, ToolCall, Turn};
 
 /// A scripted model does not pretend to be slower than a real one.
 const DELAY_MS_MAX: u64 = 60_000;
@@ -101,7 +102,7 @@ impl Scripted {
 
 #[async_trait]
 impl Provider for Scripted {
-    async fn complete(&self, turn: &Turn) -> Result<Reply, Error> {
+    async fn complete(&self, turn: &Turn, _: Progress<'_>) -> Result<Reply, Error> {
         let said = turn.messages.last().map_or("", |message| message.content.as_str());
         let rule = [turn.agent.as_str(), ANY]
             .into_iter()
@@ -115,6 +116,28 @@ impl Provider for Scripted {
         let at = rule.next.fetch_add(1, Ordering::Relaxed).min(rule.replies.len() - 1);
         let content = rule.replies[at].clone();
         // Whoever counts tokens of a script should see plain zeros.
-        Ok(Reply { content, model: "scripted".to_owned(), usage: Tokens::default() })
+        let tool_calls = calls(&content);
+        let called = !tool_calls.is_empty();
+        Ok(Reply {
+            content: if called { Value::String(String::new()) } else { content },
+            model: "scripted".to_owned(),
+            usage: Tokens::default(),
+            tool_calls,
+            stop_reason: if called { StopReason::ToolCalls } else { StopReason::Done },
+        })
     }
+}
+
+/// The calls that a reply consists of; none if it is an answer.
+fn calls(reply: &Value) -> Vec<ToolCall> {
+    let Some(Value::Array(calls)) = reply.as_object().filter(|map| map.len() == 1).and_then(|map| map.get("toolCalls"))
+    else {
+        return Vec::new();
+    };
+    let call = |(at, call): (usize, &Value)| ToolCall {
+        id: format!("call_{at}"),
+        name: call["name"].as_str().unwrap_or_default().to_owned(),
+        arguments: call.get("arguments").cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new())),
+    };
+    calls.iter().enumerate().map(call).collect()
 }

@@ -1,6 +1,8 @@
 //! What the tests of the runtime share: one runtime per test binary, and invocations to give it.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+pub mod dying;
+pub mod provider;
 pub mod store;
 pub mod wat;
 

@@ -283,5 +283,7 @@ pub fn show_usage(usage: Usage) -> StepUsage {
         cpu_ms: usage.cpu_us as f64 / 1000.0,
         peak_memory_bytes: usage.peak_memory_bytes,
         host_calls: usage.host_calls,
+        input_tokens: usage.input_tokens,
+        output_tokens: usage.output_tokens,
     }
 }

@@ -342,6 +342,12 @@ pub struct StepUsage {
     pub peak_memory_bytes: u64,
     /// Calls to the host.
     pub host_calls: u64,
+    /// Tokens that language models read.
+    #[serde(default)]
+    pub input_tokens: u64,
+    /// Tokens that they wrote.
+    #[serde(default)]
+    pub output_tokens: u64,
 }
 
 /// A fact in the history of a run. Its hash is made over exactly the bytes of `data`.

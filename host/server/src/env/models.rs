@@ -8,20 +8,32 @@
 //! [providers.openai]
 //! kind = "openai"
 //! baseUrl = "https://api.openai.com/v1"
-//! apiKeyEnv = "`OPENAI_API_KEY`"
+//! apiKeyEnv = "OPENAI_API_KEY"
+//! maxConcurrent = 16
+//! idleSeconds = 60
+//!
+//! [providers.claude]
+//! kind = "anthropic"
+//! apiKeyEnv = "ANTHROPIC_API_KEY"
 //! ```
+//!
+//! `openai` is every service that speaks its chat completions. `stream = false` asks for answers in one piece: then `idleSeconds` has to
+//! be as long as the slowest of them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use caisson_runtime::model::{OpenAi, OpenAiConfig, Provider, Scripted};
+use caisson_runtime::model::{Anthropic, CallLimits, OpenAi, Provider, Scripted, ServiceConfig};
 use serde::Deserialize;
 
 use super::{Problem, Source, read_text};
 
 /// The service that is meant when only a key is given.
 const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
+/// Where Anthropic's is.
+const ANTHROPIC_BASE_URL: &str = "https://api.anthropic.com";
 
 /// A provider and its name.
 pub type Named = (String, Arc<dyn Provider>);
@@ -36,15 +48,33 @@ struct File {
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", rename_all_fields = "camelCase", deny_unknown_fields)]
 enum Kind {
-    Scripted {
-        script: String,
-    },
-    OpenAi {
-        #[serde(default)]
-        base_url: Option<String>,
-        #[serde(default)]
-        api_key_env: Option<String>,
-    },
+    Scripted { script: String },
+    OpenAi(Remote),
+    Anthropic(Remote),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Remote {
+    base_url: Option<String>,
+    api_key_env: Option<String>,
+    max_concurrent: Option<usize>,
+    idle_seconds: Option<u64>,
+    stream: Option<bool>,
+}
+
+impl Remote {
+    fn config(self, base_url: &str) -> ServiceConfig {
+        let mut limits = CallLimits::default();
+        limits.concurrent = self.max_concurrent.unwrap_or(limits.concurrent);
+        limits.idle = self.idle_seconds.map_or(limits.idle, Duration::from_secs);
+        ServiceConfig {
+            base_url: self.base_url.unwrap_or_else(|| base_url.to_owned()),
+            api_key_env: self.api_key_env,
+            stream: self.stream.unwrap_or(true),
+            limits,
+        }
+    }
 }
 
 /// Makes the providers of a file; `dir` is where its paths begin.
@@ -74,11 +104,14 @@ fn make(kind: Kind, dir: &Path) -> Result<Arc<dyn Provider>, String> {
             let bytes = read_text(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             scripted(&bytes)
         }
-        Kind::OpenAi { base_url, api_key_env } => {
-            let base_url = base_url.unwrap_or_else(|| OPENAI_BASE_URL.to_owned());
-            let provider = OpenAi::new(&OpenAiConfig { base_url, api_key_env }).map_err(|error| error.to_string())?;
-            Ok(Arc::new(provider))
-        }
+        Kind::OpenAi(remote) => match OpenAi::new(&remote.config(OPENAI_BASE_URL)) {
+            Ok(provider) => Ok(Arc::new(provider)),
+            Err(error) => Err(error.to_string()),
+        },
+        Kind::Anthropic(remote) => match Anthropic::new(&remote.config(ANTHROPIC_BASE_URL)) {
+            Ok(provider) => Ok(Arc::new(provider)),
+            Err(error) => Err(error.to_string()),
+        },
     }
 }
 
@@ -96,7 +129,7 @@ pub fn from_process() -> (Vec<Named>, Vec<Problem>) {
     if base_url.is_none() && api_key_env.is_none() {
         return (Vec::new(), Vec::new());
     }
-    match make(Kind::OpenAi { base_url, api_key_env }, Path::new("")) {
+    match make(Kind::OpenAi(Remote { base_url, api_key_env, ..Remote::default() }), Path::new("")) {
         Ok(provider) => (vec![("openai".to_owned(), provider)], Vec::new()),
         Err(message) => (Vec::new(), vec![Problem::new(Path::new("OPENAI_BASE_URL"), message)]),
     }
@@ -114,6 +147,7 @@ mod tests {
             ("[providers.a]\nkind = \"scripted\"\nscript = \"a.json\"", 1, None),
             ("[providers.a]\nkind = \"openai\"\nbaseUrl = \"http://127.0.0.1:1/v1\"", 1, None),
             ("[providers.a]\nkind = \"scripted\"\nscript = \"missing.json\"", 0, Some("missing.json")),
+            ("[providers.a]\nkind = \"anthropic\"\nmaxConcurrent = 4\nidleSeconds = 90\nstream = false", 1, None),
             ("[providers.a]\nkind = \"oracle\"", 0, Some("oracle")),
             ("[providers.a]\nkind = \"openai\"\nurl = \"x\"", 0, Some("url")),
             ("not toml", 0, Some("expected")),
