@@ -32,6 +32,15 @@ pub struct Web {
 impl Web {
     /// Every answer takes so long; the request counts from its beginning.
     pub fn start(delay: Duration) -> Self {
+        Self::answering(delay, |seen| {
+            serde_json::json!({
+                "path": seen.path, "body": seen.body, "authorization": seen.header("authorization"),
+            })
+        })
+    }
+
+    /// The same with answers of its own.
+    pub fn answering(delay: Duration, answer: fn(&Seen) -> serde_json::Value) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
@@ -40,7 +49,7 @@ impl Web {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let all = all.clone();
-                std::thread::spawn(move || serve(stream, &all, delay));
+                std::thread::spawn(move || serve(stream, &all, delay, answer));
             }
         });
         Self { port, seen }
@@ -60,14 +69,17 @@ impl Web {
     }
 }
 
-fn serve(stream: TcpStream, all: &Mutex<Vec<Seen>>, delay: Duration) -> Option<()> {
+fn serve(
+    stream: TcpStream,
+    all: &Mutex<Vec<Seen>>,
+    delay: Duration,
+    answer: fn(&Seen) -> serde_json::Value,
+) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut stream = stream;
     loop {
         let seen = read(&mut reader)?;
-        let said = serde_json::json!({
-            "path": seen.path, "body": seen.body, "authorization": seen.header("authorization"),
-        });
+        let said = answer(&seen);
         all.lock().push(seen);
         std::thread::sleep(delay);
         let body = said.to_string();
