@@ -466,10 +466,13 @@ pub(crate) async fn commit(
     commit.idempotency = idempotency;
     let (lease, holder) = lease(service, loaded, &state);
     commit.lease = lease;
-    let events = service.0.ports.events.as_ref().map(|sink| (sink.clone(), commit.events.clone()));
+    let sinks = &service.0.ports.events;
+    let told = (!sinks.is_empty()).then(|| (commit.events.clone(), commit.steps.clone()));
     service.0.ports.store.commit(commit).await?;
-    if let Some((sink, events)) = events {
-        sink.committed(&row, &events);
+    if let Some((events, steps)) = told {
+        for sink in sinks {
+            sink.committed(&row, &events, &steps);
+        }
     }
     loaded.holder = holder;
     loaded.row = row;

@@ -56,7 +56,7 @@ pub struct Ports {
     /// The other hosts on the store; `None` where there is but one.
     pub cluster: Option<Arc<dyn Cluster>>,
     /// Who is told of what is stored.
-    pub events: Option<Arc<dyn EventSink>>,
+    pub events: Vec<Arc<dyn EventSink>>,
 }
 
 /// Numbers with names.

@@ -239,7 +239,7 @@ async fn a_user_with_no_more_rights_than_the_page_about_nats_names() {
     let mut news = a.subscribe().await.expect("is subscribed");
     let mut run = make::run("r1", 1_000);
     let events = make::commit(&mut run, 1, 1_000).events;
-    b.committed(&run, &events);
+    b.committed(&run, &events, &[]);
     assert_eq!(soon(news.next()).await.expect("lasts").run, run.id);
     soon(b.close()).await;
     assert_eq!(b.dropped(), 0);

@@ -49,8 +49,8 @@ async fn a_listener_gets_every_event_once_as_the_api_shows_it() {
     let events = EventPublisher::new(&queue, "h1");
     let mut run = make::run("r1", 1_000);
     let committed = moved(&mut run, 2);
-    events.committed(&run, &committed);
-    events.committed(&run, &committed);
+    events.committed(&run, &committed, &[]);
+    events.committed(&run, &committed, &[]);
     soon(events.close()).await;
     let found = stored(&server).await;
     let subjects: Vec<_> = found.iter().map(|(subject, ..)| subject.as_str()).collect();
@@ -77,11 +77,11 @@ async fn a_host_hears_of_the_commits_of_others_and_not_of_its_own() {
     let mut news = a.subscribe().await.expect("is subscribed");
     let mut own = make::run("own", 1_000);
     let events = moved(&mut own, 1);
-    a.committed(&own, &events);
+    a.committed(&own, &events, &[]);
     let mut other = make::run("other", 1_000);
     let events = moved(&mut other, 3);
     other.status = RunStatus::Completed;
-    b.committed(&other, &events);
+    b.committed(&other, &events, &[]);
     let heard = soon(news.next()).await.expect("lasts");
     let expected = CommittedElsewhere {
         realm: make::realm(),
@@ -108,7 +108,7 @@ async fn events_of_a_server_that_is_away_are_counted_and_nobody_waits_and_later_
     .await;
     let mut run = make::run("r1", 1_000);
     let committed = moved(&mut run, 2);
-    events.committed(&run, &committed);
+    events.committed(&run, &committed, &[]);
     soon(async {
         while events.dropped() < 3 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -123,6 +123,6 @@ async fn events_of_a_server_that_is_away_are_counted_and_nobody_waits_and_later_
     })
     .await;
     let committed = moved(&mut run, 1);
-    events.committed(&run, &committed);
+    events.committed(&run, &committed, &[]);
     assert_eq!(soon(news.next()).await.expect("lasts").last_seq, run.last_seq);
 }

@@ -20,6 +20,7 @@ pub mod health;
 pub mod hosts;
 mod layers;
 pub mod logs;
+mod metrics;
 mod openapi;
 mod paging;
 pub mod plugin_changes;
@@ -42,7 +43,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use caisson_core::ids::Realm;
 use caisson_core::json::Json;
@@ -204,7 +205,10 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(hosts::router())
         .merge(health::router())
         .merge(openapi::router());
-    OpenApiRouter::with_openapi(openapi::base()).merge(health::router()).nest(PREFIX, resources)
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(health::router())
+        .merge(metrics::router())
+        .nest(PREFIX, resources)
 }
 
 /// The description of all routes as JSON.
@@ -219,7 +223,7 @@ pub fn router(api: AppState) -> Router {
         .route("/", get(root))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(from_fn(layers::guard))
+        .layer(from_fn_with_state(api.observe.metrics.clone(), layers::guard))
         .with_state(api)
 }
 

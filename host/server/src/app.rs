@@ -31,6 +31,8 @@ use crate::folder::{self, Folder};
 use crate::keys::{self, First};
 use crate::logkeeper::LogKeeper;
 use crate::observe::Observe;
+use crate::observe::logs::Logs;
+use crate::observe::metrics::Metrics;
 use crate::sync::{self, Action, Sync};
 use crate::{secrets, serve};
 use catalog::Around;
@@ -154,6 +156,8 @@ impl Host {
         })
         .await?;
         let plugins = Plugins::start(stores.plugins.clone(), runtime.clone(), clock.clone()).await?;
+        let metrics = Arc::new(Metrics::default());
+        metrics.add_source(stores.counters.clone());
         let ports = Ports {
             store: store.clone(),
             queue: Arc::new(EmbeddedQueue::new()),
@@ -161,7 +165,7 @@ impl Host {
             evaluator: Arc::new(StarlarkEvaluator::new(runtime.clone())),
             clock,
             cluster: stores.cluster.clone(),
-            events: None,
+            events: vec![Arc::new(Logs), metrics.clone()],
         };
         let around = Arc::new(Around {
             runtime: runtime.clone(),
@@ -197,7 +201,7 @@ impl Host {
             catalog: around.clone(),
             trials: around.clone(),
             files,
-            observe: Observe { cluster: stores.cluster.clone(), ..Observe::default() },
+            observe: Observe { probes: Vec::new(), cluster: stores.cluster.clone(), metrics },
             stop: stop.clone(),
         });
         let mut background = vec![tokio::spawn(flush_key_uses(api.clone(), stop.clone()))];

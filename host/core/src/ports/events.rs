@@ -2,15 +2,15 @@
 //!
 //! Deliberately absent: a promise. Whoever must not miss an event reads the history, where events have numbers without gaps.
 
-use super::{EventRow, RunRow};
+use super::{EventRow, RunRow, StepRow};
 use crate::ids::{Realm, RunId};
 use crate::status::RunStatus;
 
 /// Is told what was stored.
 pub trait EventSink: Send + Sync {
-    /// A commit is durable: the run as it is now, and the events that came with it, in order. Never waits; what does not fit is dropped
-    /// and counted.
-    fn committed(&self, run: &RunRow, events: &[EventRow]);
+    /// A commit is durable: the run as it is now, the events that came with it, in order, and the steps that it moved as they are now. Never
+    /// waits; what does not fit is dropped and counted.
+    fn committed(&self, run: &RunRow, events: &[EventRow], steps: &[StepRow]);
 }
 
 /// News that another host moved a run. May be lost and may come late.

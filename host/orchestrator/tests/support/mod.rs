@@ -207,7 +207,7 @@ impl Bench {
             evaluator: Arc::new(NoExpressions),
             clock: Arc::new(SystemClock),
             cluster,
-            events: None,
+            events: Vec::new(),
         };
         let host = uuid::Uuid::now_v7().to_string();
         let options = Options {

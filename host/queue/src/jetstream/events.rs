@@ -18,7 +18,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::message::PublishMessage;
 use caisson_core::ids::{Realm, RunId};
 use caisson_core::json::Json;
-use caisson_core::ports::{CommittedElsewhere, EventRow, EventSink, RunRow};
+use caisson_core::ports::{CommittedElsewhere, EventRow, EventSink, RunRow, StepRow};
 use caisson_core::status::RunStatus;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
@@ -168,7 +168,7 @@ impl Drop for EventPublisher {
 }
 
 impl EventSink for EventPublisher {
-    fn committed(&self, run: &RunRow, events: &[EventRow]) {
+    fn committed(&self, run: &RunRow, events: &[EventRow], _: &[StepRow]) {
         for (index, event) in events.iter().enumerate() {
             for message in self.messages(run, event, index + 1 == events.len()) {
                 if self.sender.try_send(message).is_err() {

@@ -12,7 +12,6 @@ use utoipa_axum::routes;
 use super::auth::Viewer;
 use super::error::ApiError;
 use super::{Api, AppState};
-use crate::observe::machine_name;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -85,8 +84,8 @@ fn alone(api: &Api) -> HostView {
     let options = api.service.options();
     HostView {
         id: options.host.to_string(),
-        name: machine_name(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        name: options.name.to_string(),
+        version: options.version.to_string(),
         slots: options.slots as u64,
         running: api.service.running() as u64,
         draining: api.stop.is_cancelled(),

@@ -2,17 +2,19 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::{FutureExt, Stream, StreamExt};
 
 use super::error::ApiError;
+use crate::observe::metrics::Metrics;
 
 /// A body that nobody wants is read on for so long, and for so many bytes, so that the client sees the answer instead of a broken
 /// connection: the 100 MB that somebody posts by mistake arrive within it on a local network.
@@ -20,7 +22,7 @@ const LINGER_TIME_MAX: Duration = Duration::from_secs(5);
 const LINGER_BYTES_MAX: usize = 256 << 20;
 
 /// Around every handler.
-pub async fn guard(request: Request, next: Next) -> Response {
+pub async fn guard(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
@@ -33,6 +35,7 @@ pub async fn guard(request: Request, next: Next) -> Response {
         tracing::error!(%method, path, reason, "a handler panicked");
         ApiError::internal("the host made a mistake; it is in its log").into_response()
     });
+    metrics.request(method.as_str(), path.as_deref(), response.status().as_u16());
     let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::debug!(%method, path, status = response.status().as_u16(), ms, "request");
     response

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use caisson_core::error::{Category, Failure};
 use caisson_core::ids::{Realm, RunId, StepId};
@@ -99,7 +100,7 @@ impl Surface {
             evaluator: Arc::new(Echo),
             clock,
             cluster: None,
-            events: None,
+            events: vec![observe.metrics.clone()],
         };
         let directory = tempfile::tempdir().expect("a directory");
         let files = Files {
@@ -162,6 +163,7 @@ const ROUTES: &[(&str, &str, Option<Role>)] = {
     &[
         ("GET", "/healthz", None),
         ("GET", "/readyz", None),
+        ("GET", "/metrics", None),
         ("GET", "/api/v1/healthz", None),
         ("GET", "/api/v1/readyz", None),
         ("GET", "/api/v1/openapi.json", None),
@@ -504,7 +506,7 @@ async fn a_handler_that_panics_is_an_answer() {
         panic!("on purpose")
     }
     let mut router: Router =
-        Router::new().route("/broken", get(broken)).layer(axum::middleware::from_fn(super::layers::guard));
+        Router::new().route("/broken", get(broken)).layer(from_fn_with_state(Arc::default(), super::layers::guard));
     let request = Request::builder().uri("/broken").body(Body::empty()).expect("a request");
     let response = router.call(request).await.expect("answers");
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

@@ -8,6 +8,7 @@ use caisson_store::{SqliteOptions, SqliteStore};
 
 use super::{Config, Error};
 use crate::keys;
+use crate::observe::metrics::{self, Source};
 
 /// Where the seed of guests' random numbers is kept, in the data directory of a host that is alone.
 const SEED_FILE: &str = "random.key";
@@ -21,6 +22,8 @@ pub(super) struct Stores {
     pub(super) pruning: Arc<dyn Pruning>,
     /// Only a store that serves several hosts.
     pub(super) cluster: Option<Arc<dyn Cluster>>,
+    /// What the store counts.
+    pub(super) counters: Source,
 }
 
 impl Stores {
@@ -28,7 +31,12 @@ impl Stores {
         let failed = |source| Error::Store { at: place(config), source };
         let options = SqliteOptions { size_max: config.store_bytes_max, ..SqliteOptions::default() };
         let store = Arc::new(SqliteStore::open(&config.data_dir, options).await.map_err(failed)?);
+        let counted = store.clone();
         Ok(Self {
+            counters: Arc::new(move || {
+                let counters = counted.counters();
+                metrics::store(counters.commits, counters.appends, counters.batches)
+            }),
             runs: store.clone(),
             journal: store.clone(),
             plugins: store.clone(),

@@ -66,18 +66,7 @@ pub(super) async fn json_comes_back_byte_for_byte(store: &dyn Store) {
 }
 
 pub(super) async fn texts_of_all_kinds_come_back_as_they_were(store: &dyn Store) {
-    let texts = [
-        "",
-        "null",
-        "12",
-        "1.50",
-        "[1]",
-        "'\"\\",
-        "a\nb\r\t\u{1}\u{7f}",
-        "\u{2028}\u{feff}é😀",
-        "$[0]",
-        "%_",
-    ];
+    let texts = ["", "null", "12", "1.50", "[1]", "'\"\\", "a\nb\r\t\u{1}\u{7f}", "\u{2028}\u{feff}é😀", "$[0]", "%_"];
     for (number, text) in texts.iter().enumerate() {
         let mut run = make::run(&format!("r{number}"), 1_000);
         run.name = Some((*text).to_owned());

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use caisson_core::ports::{Beat, Cluster};
+use http_body_util::BodyExt;
 use serde_json::json;
+use tower::Service as _;
 
 use super::Surface;
 use crate::api::auth::Role;
@@ -82,4 +85,36 @@ async fn every_host_of_the_store_is_listed_whether_it_lives_or_not() {
     assert_eq!(of("id"), [json!("a"), json!("b")]);
     assert_eq!(of("draining"), [json!(false), json!(true)]);
     assert_eq!(of("running"), [json!(3), json!(3)]);
+}
+
+#[tokio::test]
+async fn a_run_and_the_requests_for_it_are_on_the_page_of_numbers() {
+    let surface = Surface::new().await;
+    let key = surface.key(Role::Operator, "default").await;
+    let definition = json!({"definition": {"id": "w", "start": "a", "states": [
+        {"name": "a", "type": "operation", "action": "core.echo", "input": {}, "end": true}]}});
+    let (status, _) = surface.call(Some(&key), "POST", "/api/v1/workflows", &definition.to_string()).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let (_, started) = surface.call(Some(&key), "POST", "/api/v1/workflows/w/runs?waitMs=5000", "").await;
+    assert_eq!(started["run"]["status"], "COMPLETED");
+    surface.call(None, "GET", "/no/such/place", "").await;
+
+    let request = Request::get("/metrics").body(Body::empty()).expect("a request");
+    let response = surface.router.clone().call(request).await.expect("answers");
+    assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let bytes = response.into_body().collect().await.expect("reads").to_bytes();
+    let page = std::str::from_utf8(&bytes).expect("text");
+    for line in [
+        r#"caisson_runs_started_total{workflow="w"} 1"#,
+        r#"caisson_runs_ended_total{workflow="w",status="COMPLETED"} 1"#,
+        r#"caisson_steps_ended_total{action="core.echo",status="SUCCEEDED"} 1"#,
+        "caisson_step_queue_seconds_count 1",
+        r#"caisson_step_seconds_count{action="core.echo"} 1"#,
+        r#"caisson_http_requests_total{method="POST",route="/api/v1/workflows/{id}/runs",status="201"} 1"#,
+        r#"caisson_http_requests_total{method="GET",route="none",status="404"} 1"#,
+        "caisson_steps_running 0",
+        "caisson_steps_slots 4",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    }
 }
