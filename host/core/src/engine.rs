@@ -73,6 +73,8 @@ pub struct Creation {
     pub parent: Option<ParentStep>,
     /// What it counts under, where only so many may run at once. One that waits does nothing until it is admitted.
     pub slot: Option<Slot>,
+    /// The client's `traceparent`.
+    pub trace: Option<Arc<str>>,
 }
 
 /// Creates a run and moves it as far as it goes.
@@ -97,6 +99,7 @@ pub fn create(
         parent: creation.parent,
         deadline,
         slot: creation.slot,
+        trace: creation.trace,
     };
     let Some(state) = RunState::created(creation.id, now, &created) else {
         unreachable!("the event was made three lines above")

@@ -263,6 +263,7 @@ async fn start_child(
         actor: caller.created_by,
         parent: Some(parent.clone()),
         new: NewRun { project_id: caller.project_id, ..NewRun::default() },
+        trace: None,
         message: Some(message.clone()),
     };
     match begin_run(service, begin).await {

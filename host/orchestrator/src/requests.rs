@@ -26,6 +26,8 @@ pub struct StartRun {
     pub actor: Arc<str>,
     /// The client's `Idempotency-Key`: the same key again gives the same run.
     pub idempotency: Option<IdempotencyRow>,
+    /// The client's `traceparent`: the run's trace hangs there.
+    pub trace: Option<Arc<str>>,
 }
 
 /// A definition to save.

@@ -27,6 +27,8 @@ pub(crate) struct Begin {
     pub(crate) new: NewRun,
     /// The message of another run that asks for it.
     pub(crate) message: Option<Arc<str>>,
+    /// The client's `traceparent`.
+    pub(crate) trace: Option<Arc<str>>,
 }
 
 pub(crate) async fn run(service: &Service, start: StartRun) -> Result<(RunRow, bool), Error> {
@@ -45,6 +47,7 @@ pub(crate) async fn run(service: &Service, start: StartRun) -> Result<(RunRow, b
             idempotency: start.idempotency,
         },
         message: None,
+        trace: start.trace,
     };
     match begin_run(service, begin).await {
         Ok(row) => Ok((row, true)),
@@ -121,6 +124,7 @@ pub(crate) async fn make(
         plugins: plugins.clone(),
         parent: begin.parent.clone(),
         slot,
+        trace: begin.trace.clone(),
     };
     let mut batch = Batch::default();
     let mut inputs = Inputs { now: service.0.ports.clock.now(), ..Inputs::default() };

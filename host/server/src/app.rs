@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use caisson_core::ids::Realm;
 use caisson_core::model::Retention;
-use caisson_core::ports::{Clock, Journal, ResourceKind, Store, StoreError};
+use caisson_core::ports::{Clock, EventSink, Journal, ResourceKind, Store, StoreError};
 use caisson_orchestrator::{FILES_ACTOR, Keep, LEASE, Live, Load, Options, Plugins, Ports, Service, Sweeper};
 use caisson_queue::EmbeddedQueue;
 use caisson_runtime::model::Models;
 use caisson_runtime::{Compiler, Runtime, RuntimeConfig, StarlarkEvaluator};
+use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,8 @@ use crate::keys::{self, First};
 use crate::logkeeper::LogKeeper;
 use crate::observe::Observe;
 use crate::observe::logs::Logs;
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{self, Metrics};
+use crate::observe::traces::Exporter;
 use crate::sync::{self, Action, Sync};
 use crate::{secrets, serve};
 use catalog::Around;
@@ -70,6 +72,8 @@ pub struct Config {
     pub secrets: secrets::Paths,
     /// Where plugins may be taken from by a path.
     pub plugin_dirs: Vec<PathBuf>,
+    /// The collector of traces.
+    pub otlp_endpoint: Option<Url>,
 }
 
 /// Steps that run at once when nothing else is said: agents mostly wait for their models, and a waiting guest costs its memory only.
@@ -103,6 +107,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// Nothing can be sent to the collector of traces.
+    #[error("set up traces: {0}")]
+    Traces(#[from] reqwest::Error),
     /// A task broke.
     #[error("start the plugin host: {0}")]
     Join(#[from] tokio::task::JoinError),
@@ -121,6 +128,7 @@ pub struct Host {
     store: Arc<dyn Store>,
     logs: Arc<LogKeeper>,
     sweeper: Sweeper,
+    exporter: Option<Exporter>,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -158,6 +166,16 @@ impl Host {
         let plugins = Plugins::start(stores.plugins.clone(), runtime.clone(), clock.clone()).await?;
         let metrics = Arc::new(Metrics::default());
         metrics.add_source(stores.counters.clone());
+        let host: Arc<str> = Uuid::now_v7().to_string().into();
+        let mut sinks: Vec<Arc<dyn EventSink>> = vec![Arc::new(Logs), metrics.clone()];
+        let mut exporter = None;
+        if let Some(endpoint) = &config.otlp_endpoint {
+            let (traces, sending) = Exporter::start(endpoint.clone(), store.clone(), &host)?;
+            let counted = traces.clone();
+            metrics.add_source(Arc::new(move || vec![metrics::traces(counted.lost())]));
+            sinks.push(traces);
+            exporter = Some(sending);
+        }
         let ports = Ports {
             store: store.clone(),
             queue: Arc::new(EmbeddedQueue::new()),
@@ -165,7 +183,7 @@ impl Host {
             evaluator: Arc::new(StarlarkEvaluator::new(runtime.clone())),
             clock,
             cluster: stores.cluster.clone(),
-            events: vec![Arc::new(Logs), metrics.clone()],
+            events: sinks,
         };
         let around = Arc::new(Around {
             runtime: runtime.clone(),
@@ -177,7 +195,7 @@ impl Host {
         });
         around.take_in().await.map_err(failed)?;
         let options = Options {
-            host: Uuid::now_v7().to_string().into(),
+            host,
             name: machine().into(),
             version: env!("CARGO_PKG_VERSION").into(),
             lease: LEASE,
@@ -208,7 +226,7 @@ impl Host {
         background.push(tokio::spawn(around.keep_fresh(stop.clone())));
         background.extend(open_folders(&api, &config, &mut problems).await);
         let registered = register(&api, &config.environments, &mut problems).await;
-        Ok(Self { api, first_key, problems, registered, store, logs, sweeper, background })
+        Ok(Self { api, first_key, problems, registered, store, logs, sweeper, exporter, background })
     }
 
     /// A key for this process's own use; whoever has it revokes it.
@@ -242,6 +260,9 @@ impl Host {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task is gone");
             }
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.close().await;
         }
         self.logs.close().await;
         self.store.close().await;

@@ -230,6 +230,9 @@ pub struct HostArgs {
     /// A directory that plugins may be installed from by a file:// address; may be repeated.
     #[arg(long = "plugin-dir", value_name = "DIR")]
     plugin_dirs: Vec<PathBuf>,
+    /// An OpenTelemetry collector for traces, by OTLP over HTTP, as `http://HOST:4318`.
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<Url>,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 pub mod logs;
 pub mod metrics;
+pub mod traces;
 
 use std::sync::Arc;
 

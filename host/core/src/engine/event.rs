@@ -47,6 +47,9 @@ pub enum Event {
         /// What it counts under, where only so many may run at once, and whether it waits.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         slot: Option<Slot>,
+        /// The client's `traceparent`, as W3C Trace Context writes it: where the run's trace hangs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trace: Option<Arc<str>>,
     },
     /// There is room: a run that waited begins.
     #[serde(rename = "run.admitted")]

@@ -97,7 +97,8 @@ pub struct OpenApproval {
 impl RunState {
     /// The state after the first event of a run; `None` if the event is no `run.created`.
     pub fn created(id: RunId, at: Timestamp, event: &Event) -> Option<Self> {
-        let Event::RunCreated { realm, workflow, version, digest, input, plugins, parent, deadline, slot } = event
+        let Event::RunCreated { realm, workflow, version, digest, input, plugins, parent, deadline, slot, trace: _ } =
+            event
         else {
             return None;
         };

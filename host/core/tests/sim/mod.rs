@@ -114,6 +114,7 @@ impl World {
             actor: None,
             plugins,
             parent,
+            trace: None,
             slot,
         };
         let mut inputs = Inputs { now: self.now, blobs: self.blobs.clone(), ..Inputs::default() };

@@ -265,6 +265,7 @@ pub fn start(workflow: &str, input: &Value) -> StartRun {
         project_id: None,
         actor: "a".into(),
         idempotency: None,
+        trace: None,
     }
 }
 

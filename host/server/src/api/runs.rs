@@ -1,5 +1,6 @@
 //! Runs: start, list, look at one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json as JsonBody;
@@ -24,6 +25,7 @@ use super::paging::page;
 use super::values::Values;
 use super::wire::{Any, Counts, PinnedPlugin, Run, RunError, time};
 use super::{Api, AppState};
+use crate::observe::traces::is_traceparent;
 
 /// The longest that an answer may be put off: below the idle time-outs of common proxies.
 pub const WAIT_MS_MAX: u64 = 60_000;
@@ -147,7 +149,11 @@ async fn list(
 /// Starts a run. Role: operator.
 #[utoipa::path(
     post, path = "/workflow-runs", tag = "runs", request_body = StartBody,
-    params(StartQuery, ("Idempotency-Key" = Option<String>, Header, description = "The same key again gives the same run.")),
+    params(
+        StartQuery,
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key again gives the same run."),
+        ("traceparent" = Option<String>, Header, description = "Where the run's trace hangs: W3C Trace Context."),
+    ),
     responses((status = 201, body = RunAnswer))
 )]
 async fn start(
@@ -168,6 +174,7 @@ async fn start(
     params(
         ("id" = String, Path, description = "The workflow."), StartQuery,
         ("Idempotency-Key" = Option<String>, Header, description = "The same key again gives the same run."),
+        ("traceparent" = Option<String>, Header, description = "Where the run's trace hangs: W3C Trace Context."),
     ),
     responses((status = 201, body = RunAnswer))
 )]
@@ -183,6 +190,12 @@ async fn start_of_workflow(
         return Err(ApiError::invalid("ID_MISMATCH", "the body's workflowId is not the workflow of the path"));
     }
     start_run(&api, &caller, id, query, &headers, body).await
+}
+
+/// One that is malformed is as good as none, as W3C Trace Context says.
+fn traceparent(headers: &HeaderMap) -> Option<Arc<str>> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    is_traceparent(text).then(|| text.into())
 }
 
 async fn start_run(
@@ -216,6 +229,7 @@ async fn start_run(
         project_id: body.project_id,
         actor: caller.actor.clone(),
         idempotency,
+        trace: traceparent(headers),
     };
     let (mut row, new) = api.service.start_run(start).await?;
     if let Some(limit) = wait {

@@ -87,6 +87,7 @@ pub fn config(args: HostArgs, data_dir: PathBuf) -> Config {
         store_bytes_max: args.max_store_mib.map(|mib| mib << 20),
         secrets: secrets::Paths { files: args.secrets_files, dirs: args.secrets_dirs },
         plugin_dirs: args.plugin_dirs,
+        otlp_endpoint: args.otlp_endpoint,
     }
 }
 

@@ -72,6 +72,11 @@ pub fn store(commits: u64, appends: u64, batches: u64) -> Vec<Reading> {
     ]
 }
 
+/// What is lost of the traces.
+pub fn traces(lost: u64) -> Reading {
+    Reading::counter("caisson_traces_lost_total", "Runs and spans that no collector took.", lost)
+}
+
 /// Reads numbers that somebody else keeps. Answers at once.
 pub type Source = Arc<dyn Fn() -> Vec<Reading> + Send + Sync>;
 

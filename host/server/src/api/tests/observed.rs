@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use axum::body::Body;
+use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode};
-use caisson_core::ports::{Beat, Cluster};
+use axum::routing::post;
+use caisson_core::ids::RunId;
+use caisson_core::ports::{Beat, Cluster, EventSink, Store};
 use http_body_util::BodyExt;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tower::Service as _;
 
 use super::Surface;
 use crate::api::auth::Role;
+use crate::observe::traces::Exporter;
 use crate::observe::{Observe, Probe};
 use caisson_orchestrator::memory::MemoryStore;
 
@@ -117,4 +123,91 @@ async fn a_run_and_the_requests_for_it_are_on_the_page_of_numbers() {
     ] {
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
     }
+}
+
+/// A collector of traces: its address, and the spans that it is sent.
+async fn collector() -> (reqwest::Url, mpsc::UnboundedReceiver<Value>) {
+    let (sender, spans) = mpsc::unbounded_channel();
+    let take = move |body: Bytes| async move {
+        let message: Value = serde_json::from_slice(&body).expect("JSON");
+        for span in message["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().expect("spans") {
+            sender.send(span.clone()).expect("somebody listens");
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listens");
+    let address = listener.local_addr().expect("an address");
+    let router = Router::new().route("/v1/traces", post(take));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (format!("http://{address}").parse().expect("a URL"), spans)
+}
+
+#[tokio::test]
+async fn the_trace_of_a_run_and_of_those_it_calls_is_one_tree_below_the_clients_span() {
+    let surface = Surface::new().await;
+    let key = surface.key(Role::Operator, "default").await;
+    for definition in [
+        json!({"id": "kid", "start": "k", "states": [
+            {"name": "k", "type": "operation", "action": "core.echo", "input": {}, "end": true}]}),
+        json!({"id": "top", "start": "both", "states": [{"name": "both", "type": "parallel", "end": true, "branches": [
+            {"name": "a", "states": [{"name": "calls", "type": "call", "workflow": "kid", "end": true}]},
+            {"name": "b", "states": [{"name": "works", "type": "operation", "action": "core.echo", "input": {}, "end": true}]}]}]}),
+    ] {
+        let body = json!({"definition": definition}).to_string();
+        let (status, body) = surface.call(Some(&key), "POST", "/api/v1/workflows", &body).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+    }
+    let (trace, client) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let request = Request::post("/api/v1/workflows/top/runs?waitMs=5000")
+        .header("authorization", format!("Bearer {key}"))
+        .header("traceparent", format!("00-{trace}-{client}-01"))
+        .body(Body::empty())
+        .expect("a request");
+    let (_, started) = surface.send(request).await;
+    assert_eq!(started["run"]["status"], "COMPLETED", "{started}");
+
+    let (endpoint, mut received) = collector().await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (traces, exporter) = Exporter::start(endpoint, surface.store.clone(), "host-1").expect("starts");
+    let (_, runs) = surface.call(Some(&key), "GET", "/api/v1/workflow-runs", "").await;
+    let runs = runs["runs"].as_array().expect("runs").clone();
+    assert_eq!(runs.len(), 2);
+    for run in &runs {
+        let id = RunId::new(run["id"].as_str().expect("an id"));
+        let row = surface.store.run(&id).await.expect("reads").expect("is there");
+        let events = surface.store.events(&id, 0, 1_000).await.expect("reads");
+        traces.committed(&row, &events, &[]);
+    }
+    tokio::time::timeout(Duration::from_secs(30), exporter.close()).await.expect("ends");
+    let mut spans = Vec::new();
+    while let Ok(span) = received.try_recv() {
+        spans.push(span);
+    }
+    assert_eq!(traces.lost(), 0);
+
+    let name_of = |id: &Value| {
+        spans.iter().find(|span| span["spanId"] == *id).map_or("-", |span| span["name"].as_str().expect("a name"))
+    };
+    let mut tree: Vec<String> = spans
+        .iter()
+        .map(|span| format!("{} < {}", span["name"].as_str().expect("a name"), name_of(&span["parentSpanId"])))
+        .collect();
+    tree.sort();
+    assert_eq!(
+        tree,
+        [
+            "call core.echo < step k attempt 1",
+            "call core.echo < step works attempt 1",
+            "run kid < state calls",
+            "run top < -",
+            "state both < run top",
+            "state calls < state both",
+            "state k < run kid",
+            "state works < state both",
+            "step k attempt 1 < state k",
+            "step works attempt 1 < state works",
+        ]
+    );
+    assert!(spans.iter().all(|span| span["traceId"] == trace));
+    let top = spans.iter().find(|span| span["name"] == "run top").expect("is there");
+    assert_eq!(top["parentSpanId"], client);
 }
