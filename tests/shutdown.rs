@@ -3,9 +3,12 @@
 
 mod support;
 
+use axum::Router;
+use axum::routing::post;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use support::Setup;
+use tokio::sync::mpsc;
 
 #[tokio::test]
 async fn a_host_that_is_told_to_stop_lets_its_steps_end() {
@@ -40,4 +43,30 @@ async fn a_host_that_is_told_to_stop_lets_its_steps_end() {
     let events = host.events(&run).await;
     let of = |kind: &str| events.iter().filter(|event| &*event.kind == kind).count();
     assert_eq!((of("step.started"), of("step.lost")), (2, 0), "a step that could have ended was broken off");
+}
+
+#[tokio::test]
+async fn a_host_that_is_told_to_stop_sends_the_traces_that_wait() {
+    let (sender, mut received) = mpsc::unbounded_channel();
+    let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", collector.local_addr().unwrap());
+    let take = async move |body: String| sender.send(body).unwrap();
+    let router = Router::new().route("/v1/traces", post(take));
+    tokio::spawn(async move { axum::serve(collector, router).await });
+
+    let dir = tempfile::tempdir().unwrap();
+    let host = Setup::new(dir.path()).arg("--otlp-endpoint", &endpoint).start().await;
+    let yaml = "{id: w, states: [{name: a, type: operation, action: core.echo, input: {}, end: true}]}";
+    let ended = host.run_yaml(yaml, json!({})).await;
+    assert_eq!(ended["status"], "COMPLETED");
+    // The collector runs on this test's thread.
+    assert_eq!(tokio::task::spawn_blocking(|| host.stop()).await.unwrap(), Some(0));
+    let mut names = Vec::new();
+    while let Ok(message) = received.try_recv() {
+        let message: Value = serde_json::from_str(&message).unwrap();
+        let spans = message["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone();
+        names.extend(spans.iter().map(|span| span["name"].as_str().unwrap().to_owned()));
+    }
+    names.sort();
+    assert_eq!(names, ["call core.echo", "run w", "state a", "step a attempt 1"]);
 }

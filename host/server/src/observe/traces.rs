@@ -89,6 +89,7 @@ impl Exporter {
         if endpoint.path() == "/" {
             endpoint.set_path("/v1/traces");
         }
+        drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder().timeout(POST_TIME_MAX).build()?;
         let (waiting, taken) = mpsc::channel(WAITING_MAX);
         let (lost, stop) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());

@@ -166,7 +166,6 @@ async fn the_trace_of_a_run_and_of_those_it_calls_is_one_tree_below_the_clients_
     assert_eq!(started["run"]["status"], "COMPLETED", "{started}");
 
     let (endpoint, mut received) = collector().await;
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let (traces, exporter) = Exporter::start(endpoint, surface.store.clone(), "host-1").expect("starts");
     let (_, runs) = surface.call(Some(&key), "GET", "/api/v1/workflow-runs", "").await;
     let runs = runs["runs"].as_array().expect("runs").clone();
