@@ -6,6 +6,8 @@
     reason = "each test file uses its part, and a failed unwrap is a failed test"
 )]
 
+pub mod proxy;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

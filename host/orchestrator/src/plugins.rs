@@ -61,6 +61,8 @@ struct Inner {
     locks: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
     /// Compilations that are under way, by realm, id and digest; cancelled when they are over.
     compiling: Mutex<HashMap<(Realm, String, String), CancellationToken>>,
+    /// What the host was told at the start or by [`Plugins::refresh`].
+    told: tokio::sync::Mutex<BTreeMap<Key, Vec<PluginRow>>>,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -78,25 +80,49 @@ impl Plugins {
             clock,
             locks: Mutex::default(),
             compiling: Mutex::default(),
+            told: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }));
-        let mut all: BTreeMap<(Arc<str>, Arc<str>, String), Vec<PluginRow>> = BTreeMap::new();
-        for row in plugins.0.store.all_plugins().await? {
-            let key = (row.realm.tenant.clone(), row.realm.environment.clone(), row.package.id.clone());
-            all.entry(key).or_default().push(row);
-        }
-        for ((tenant, environment, id), mut rows) in all {
-            let realm = Realm::new(tenant, environment);
-            rows.sort_by_key(|row| std::cmp::Reverse(row.installed_at));
-            if let Err(failure) = plugins.tell_host(&realm, &id, &rows) {
-                tracing::error!(plugin = id, environment = %realm.environment, reason = failure.message, "plugin is not in use");
-            }
+        for ((realm, id), rows) in plugins.take_in().await? {
             for row in rows.iter().filter(|row| row.status == PluginStatus::Compiling) {
                 plugins.begin_compiling(&realm, &id, &row.package.digest);
             }
         }
         Ok(plugins)
+    }
+
+    /// Takes in what other hosts on the store have installed, granted or removed since.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        self.take_in().await.map(drop)
+    }
+
+    /// Tells the host of every plugin that is not as it was told before, and gives those.
+    async fn take_in(&self) -> Result<BTreeMap<Key, Vec<PluginRow>>, Error> {
+        let mut told = self.0.told.lock().await;
+        let mut stored: BTreeMap<Key, Vec<PluginRow>> = BTreeMap::new();
+        for row in self.0.store.all_plugins().await? {
+            stored.entry((row.realm.clone(), row.package.id.clone())).or_default().push(row);
+        }
+        for rows in stored.values_mut() {
+            rows.sort_by(|a, b| (b.installed_at, &b.package.digest).cmp(&(a.installed_at, &a.package.digest)));
+        }
+        let gone: Vec<Key> = told.keys().filter(|key| !stored.contains_key(key)).cloned().collect();
+        let mut changed: BTreeMap<Key, Vec<PluginRow>> = gone.into_iter().map(|key| (key, Vec::new())).collect();
+        changed.extend(
+            stored
+                .iter()
+                .filter(|(key, rows)| told.get(key) != Some(rows))
+                .map(|(key, rows)| (key.clone(), rows.clone())),
+        );
+        for ((realm, id), rows) in &changed {
+            let _turn = self.turn(realm, id).await;
+            if let Err(failure) = self.tell_host(realm, id, rows) {
+                tracing::error!(plugin = id, environment = %realm.environment, reason = failure.message, "plugin is not in use");
+            }
+        }
+        *told = stored;
+        Ok(changed)
     }
 
     /// Ends what is under way; compilations begin again at the next start.

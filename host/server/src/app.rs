@@ -1,7 +1,9 @@
 //! The one place that wires adapters to ports: what a host is made of, the order in which it starts, and the order in which it stops.
 
 mod catalog;
+mod plugins;
 mod providers;
+mod queues;
 mod stores;
 
 use std::path::{Path, PathBuf};
@@ -10,9 +12,8 @@ use std::time::Duration;
 
 use caisson_core::ids::Realm;
 use caisson_core::model::Retention;
-use caisson_core::ports::{Clock, EventSink, Journal, ResourceKind, Store, StoreError};
-use caisson_orchestrator::{FILES_ACTOR, Keep, LEASE, Live, Load, Options, Plugins, Ports, Service, Sweeper};
-use caisson_queue::EmbeddedQueue;
+use caisson_core::ports::{ActionRunner, Clock, EventSink, Journal, ResourceKind, Store, StoreError};
+use caisson_orchestrator::{FILES_ACTOR, Keep, Live, Load, Options, Plugins, Ports, Service, Sweeper};
 use caisson_runtime::model::Models;
 use caisson_runtime::{Compiler, Runtime, RuntimeConfig, StarlarkEvaluator};
 use reqwest::Url;
@@ -25,7 +26,6 @@ use crate::announce::Announcing;
 use crate::api::api_keys::FIRST_TENANT;
 use crate::api::auth::Role;
 use crate::api::{self, Api, AppState, Files, Parts};
-use crate::clock::SystemClock;
 use crate::env::{Environment, Problem};
 use crate::files::ArtifactDir;
 use crate::folder::{self, Folder};
@@ -38,7 +38,10 @@ use crate::observe::traces::Exporter;
 use crate::sync::{self, Action, Sync};
 use crate::{secrets, serve};
 use catalog::Around;
+use plugins::Looking;
 use providers::Providers;
+use queues::Queue;
+pub use queues::{NatsAt, NatsConfig};
 use stores::Stores;
 
 /// Steps may take so long to end after the host was told to stop; what still runs then is attempted again at the next start.
@@ -74,6 +77,14 @@ pub struct Config {
     pub plugin_dirs: Vec<PathBuf>,
     /// The collector of traces.
     pub otlp_endpoint: Option<Url>,
+    /// PostgreSQL; SQLite in the data directory when absent.
+    pub database_url: Option<String>,
+    /// NATS; the queue is in this process when absent.
+    pub nats: Option<NatsConfig>,
+    /// Where files of steps are kept; in the data directory when absent.
+    pub artifacts_dir: Option<PathBuf>,
+    /// How long other hosts count this one as alive after a beat.
+    pub lease: Duration,
 }
 
 /// Steps that run at once when nothing else is said: agents mostly wait for their models, and a waiting guest costs its memory only.
@@ -110,6 +121,20 @@ pub enum Error {
     /// Nothing can be sent to the collector of traces.
     #[error("set up traces: {0}")]
     Traces(#[from] reqwest::Error),
+    /// The queue does not open.
+    #[error("open the queue: {0}")]
+    Queue(#[from] caisson_queue::jetstream::Error),
+    /// The own nats-server does not start.
+    #[error("start nats-server: {0}")]
+    Managed(#[from] caisson_queue::ManagedError),
+    /// The token for NATS cannot be read.
+    #[error("read the token for NATS in {file}: {source}")]
+    TokenFile {
+        /// Where.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A task broke.
     #[error("start the plugin host: {0}")]
     Join(#[from] tokio::task::JoinError),
@@ -126,6 +151,7 @@ pub struct Host {
     /// The workflows that were registered, as `environment/id`.
     pub registered: Vec<String>,
     store: Arc<dyn Store>,
+    queue: Queue,
     logs: Arc<LogKeeper>,
     sweeper: Sweeper,
     exporter: Option<Exporter>,
@@ -140,7 +166,7 @@ impl Host {
         let files = make_dirs(&config)?;
         let stores = Stores::open(&config).await?;
         let store = stores.runs.clone();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::anchored(store.latest_time().await.map_err(failed)?));
+        let clock: Arc<dyn Clock> = Arc::new(stores.clock().await.map_err(failed)?);
         let first_key = keys::first(&*store, config.admin_key_file.as_deref(), clock.now()).await?;
         let live = Live::default();
         let logs = LogKeeper::start(live.clone(), store.clone());
@@ -176,10 +202,16 @@ impl Host {
             sinks.push(traces);
             exporter = Some(sending);
         }
+        // A store of one host knows no others that could install something.
+        let looking = Arc::new(Looking { runtime: runtime.clone(), plugins: plugins.clone() });
+        let shared = stores.cluster.is_some();
+        let runner: Arc<dyn ActionRunner> = if shared { looking.clone() } else { runtime.clone() };
+        let queue = Queue::open(config.nats.as_ref(), &config.data_dir, &host, &clock).await?;
+        sinks.extend(queue.events());
         let ports = Ports {
             store: store.clone(),
-            queue: Arc::new(EmbeddedQueue::new()),
-            runner: runtime.clone(),
+            queue: queue.port.clone(),
+            runner,
             evaluator: Arc::new(StarlarkEvaluator::new(runtime.clone())),
             clock,
             cluster: stores.cluster.clone(),
@@ -198,7 +230,7 @@ impl Host {
             host,
             name: machine().into(),
             version: env!("CARGO_PKG_VERSION").into(),
-            lease: LEASE,
+            lease: config.lease,
             slots: config.slots,
             limits: caisson_core::engine::Limits::default(),
             load: Load::default(),
@@ -209,7 +241,8 @@ impl Host {
             clock: ports.clock.clone(),
             default: Retention::default(),
         };
-        let service = Service::start(ports, options, live).await?;
+        let service = Service::start(ports, options, live.clone()).await?;
+        let listening = queue.listen(live, stop.clone());
         let sweeper = Sweeper::start(keep);
         let api = Api::new(Parts {
             service,
@@ -219,14 +252,18 @@ impl Host {
             catalog: around.clone(),
             trials: around.clone(),
             files,
-            observe: Observe { probes: Vec::new(), cluster: stores.cluster.clone(), metrics },
+            observe: Observe { probes: queue.probe().into_iter().collect(), cluster: stores.cluster.clone(), metrics },
             stop: stop.clone(),
         });
         let mut background = vec![tokio::spawn(flush_key_uses(api.clone(), stop.clone()))];
+        background.push(tokio::spawn(listening));
+        if shared {
+            background.push(tokio::spawn(looking.keep_fresh(stop.clone())));
+        }
         background.push(tokio::spawn(around.keep_fresh(stop.clone())));
         background.extend(open_folders(&api, &config, &mut problems).await);
         let registered = register(&api, &config.environments, &mut problems).await;
-        Ok(Self { api, first_key, problems, registered, store, logs, sweeper, exporter, background })
+        Ok(Self { api, first_key, problems, registered, store, queue, logs, sweeper, exporter, background })
     }
 
     /// A key for this process's own use; whoever has it revokes it.
@@ -265,6 +302,7 @@ impl Host {
             exporter.close().await;
         }
         self.logs.close().await;
+        self.queue.close().await;
         self.store.close().await;
     }
 }
@@ -333,12 +371,16 @@ async fn start_runtime(config: RuntimeConfig) -> Result<Arc<Runtime>, Error> {
 /// The directories for what is not in the database, for this user only.
 fn make_dirs(config: &Config) -> Result<Files, Error> {
     use std::os::unix::fs::DirBuilderExt;
-    let make = |name: &str| {
-        let dir = config.data_dir.join(name);
+    let make = |dir: PathBuf| {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.map(|()| dir.clone()).map_err(|source| Error::Directory { dir: dir.display().to_string(), source })
     };
-    Ok(Files { uploads: make("uploads")?, artifacts: make("artifacts")?, plugin_dirs: config.plugin_dirs.clone() })
+    let artifacts = config.artifacts_dir.clone().unwrap_or_else(|| config.data_dir.join("artifacts"));
+    Ok(Files {
+        uploads: make(config.data_dir.join("uploads"))?,
+        artifacts: make(artifacts)?,
+        plugin_dirs: config.plugin_dirs.clone(),
+    })
 }
 
 /// Installs what lies in the folders of plugins, and goes on watching them.

@@ -9,6 +9,7 @@ mod display;
 mod hosts;
 mod keys;
 pub mod output;
+mod places;
 pub mod plugins;
 pub mod prompt;
 pub mod run;
@@ -90,6 +91,8 @@ enum Command {
     Keys(keys::KeysCommand),
     /// The hosts that work on one store.
     Hosts,
+    /// Bring a PostgreSQL database's schema up to date, and nothing else.
+    Migrate(places::MigrateArgs),
     /// Measure this build on this machine.
     Bench(bench::BenchArgs),
 }
@@ -142,6 +145,7 @@ pub async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Plugin(command) => plugins::execute(command, &connection).await,
         Command::Keys(command) => keys::execute(command, &connection).await,
         Command::Hosts => hosts::execute(&connection).await,
+        Command::Migrate(args) => places::migrate(args).await,
         Command::Bench(args) => bench::execute(args, &connection).await,
     }
 }

@@ -5,7 +5,7 @@
 //! - Commits of several hosts on one run are ordered by the lock on its row; who decided on an older version is refused.
 //! - Leases and holds are measured by the database's clock alone.
 //!
-//! Deliberately absent: a pool that grows without bound, retries where the server does not answer (a caller looks again by itself), a leader.
+//! Deliberately absent: a pool that grows without bound, retries of what a caller asked (it looks again by itself), a leader.
 
 #[path = "both/append.rs"]
 mod append;
@@ -65,12 +65,8 @@ type Select<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArgum
 /// Jobs that may wait for a writer: four full batches. More would only make callers wait unseen.
 const JOBS_MAX: usize = 1024;
 
-/// How long a caller waits for a connection before it is told that there is none. A server that is out of reach should be known within
-/// seconds; with one that answers, a dozen connections serve thousands who wait in that time.
-const ACQUIRE_MAX: Duration = Duration::from_secs(2);
-
-/// How often something is written until others are no longer in the way. They are for milliseconds; who is so often in the way is no accident.
-const TRIES_MAX: u32 = 5;
+/// How long a caller waits for a connection before it is told that there is none.
+const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 
 /// How the store is opened.
 #[derive(Clone, Copy, Debug)]
@@ -105,15 +101,6 @@ pub async fn migrate(url: &str) -> Result<(), StoreError> {
     let mut connection = PgConnection::connect_with(&options(url)?).await.map_err(failed)?;
     migrate::run(&mut connection).await?;
     connection.close().await.map_err(failed)
-}
-
-/// Numbers of the migrations that a database lacks, in their order. Nothing is written; what [`migrate`] would refuse is refused.
-pub async fn pending(url: &str) -> Result<Vec<i64>, StoreError> {
-    let failed = |e: sqlx::Error| error::of(&e);
-    let mut connection = PgConnection::connect_with(&options(url)?).await.map_err(failed)?;
-    let missing = migrate::pending(&mut connection).await?;
-    connection.close().await.map_err(failed)?;
-    Ok(missing)
 }
 
 impl PostgresStore {
@@ -169,26 +156,11 @@ impl PostgresStore {
         sender.send(job).await.map_err(|_| closed())
     }
 
-    /// Writes something that is no commit, in a transaction of its own. Tried again where another host was in the way: by then it is gone,
-    /// or what it wrote is seen.
+    /// Writes something that is no commit, in a transaction of its own. Tried again where another host was in the way.
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut PgConnection) -> writer::Working<'c, Result<T, StoreError>> + Clone + Send + 'static,
-    {
-        let mut tries = 1;
-        loop {
-            match self.try_write(work.clone()).await {
-                Err(StoreError::Locked(_)) if tries < TRIES_MAX => tries += 1,
-                Err(StoreError::Locked(text)) => return Err(StoreError::Other(text)),
-                done => return done,
-            }
-        }
-    }
-
-    async fn try_write<T, F>(&self, work: F) -> Result<T, StoreError>
-    where
-        F: for<'c> FnOnce(&'c mut PgConnection) -> writer::Working<'c, Result<T, StoreError>>,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> writer::Working<'c, Result<T, StoreError>> + Send + 'static,
     {
         let failed = |e: sqlx::Error| error::of(&e);
         let mut transaction = self.readers.begin().await.map_err(failed)?;

@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 
 use caisson_core::ids::RunId;
 use caisson_core::ports::contract::make;
-use caisson_core::ports::{Cluster, CommitError, InboxRow, Store, StoreError};
+use caisson_core::ports::{Cluster, CommitError, Store, StoreError};
 use caisson_store::{PostgresOptions, PostgresStore};
 use caisson_test_servers::postgres::PostgresServer;
 use sqlx::{Connection, PgConnection};
 
-/// Who asks while the server is away is told so by then: two seconds, and some for a busy machine.
-const REFUSED_MAX: Duration = Duration::from_secs(6);
 /// What has not happened by then never will.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,11 +40,9 @@ async fn what_was_committed_is_there_after_a_kill_and_the_same_store_goes_on() {
         end(&server);
         // Each waits for a connection as long as it may.
         let mut next = run.clone();
-        let asked = Instant::now();
         let (commit, read) = tokio::join!(store.commit(make::commit(&mut next, 1, 2_000)), store.run(&run.id));
         assert!(matches!(&commit, Err(CommitError::Store(StoreError::Other(why))) if !why.is_empty()), "{commit:?}");
         assert!(matches!(&read, Err(StoreError::Other(why)) if !why.is_empty()), "{read:?}");
-        assert!(asked.elapsed() < REFUSED_MAX, "{:?}", asked.elapsed());
         server.start();
         until("the store", async || store.ping().await.is_ok()).await;
         let stored = store.load(&run.id).await.expect("answers").expect("is there");
@@ -152,26 +148,4 @@ async fn a_store_never_has_more_connections_than_it_may() {
         task.await.expect("joins");
     }
     assert!((1..=4).contains(&most), "{most}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_others_are_in_the_way_of_is_tried_again_so_often_and_no_more() {
-    let url = PostgresServer::shared().create_database();
-    let store = open(&url).await;
-    let mut connection = connect(&url).await;
-    let twice_in_the_way = "CREATE SEQUENCE tries MINVALUE -1000 START 1; \
-        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-        IF nextval('tries') < 3 THEN RAISE 'in the way' USING ERRCODE = '40001'; END IF; RETURN NEW; END $$; \
-        CREATE TRIGGER refuse BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION refuse()";
-    sqlx::raw_sql(twice_in_the_way).execute(&mut connection).await.expect("executes");
-    let row = |id: &str| InboxRow { id: id.into(), run: RunId::new("r"), host: "h".into(), stimulus: make::json("1") };
-    store.inbox_put(&[row("a")]).await.expect("puts at the third try");
-    sqlx::raw_sql("SELECT setval('tries', -1000)").execute(&mut connection).await.expect("executes");
-    let refused = store.inbox_put(&[row("b")]).await;
-    assert!(matches!(&refused, Err(StoreError::Other(why)) if why.contains("in the way")), "{refused:?}");
-    let last: i64 =
-        sqlx::query_scalar("SELECT last_value FROM tries").fetch_one(&mut connection).await.expect("answers");
-    assert_eq!(last + 1000, 5, "tries");
-    let there = store.inbox("h", 10).await.expect("answers");
-    assert_eq!(there.iter().map(|row| &*row.id).collect::<Vec<_>>(), ["a"]);
 }

@@ -47,30 +47,6 @@ async fn a_newer_schema_is_refused() {
     .await;
     let refused = PostgresStore::open(&url, PostgresOptions::default()).await.err();
     assert!(matches!(&refused, Some(StoreError::Newer(why)) if why.contains("9999")), "{refused:?}");
-    let refused = caisson_store::pending(&url).await;
-    assert!(matches!(&refused, Err(StoreError::Newer(why)) if why.contains("9999")), "{refused:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_database_lacks_is_told_and_not_applied() {
-    let url = PostgresServer::shared().create_database();
-    let numbers: Vec<i64> =
-        migrations("postgres").iter().map(|name| name[..4].parse().expect("begins with its number")).collect();
-    for _ in 0..2 {
-        assert_eq!(caisson_store::pending(&url).await.expect("looks"), numbers);
-    }
-    caisson_store::migrate(&url).await.expect("migrates");
-    assert_eq!(caisson_store::pending(&url).await.expect("looks"), Vec::<i64>::new());
-    let mut connection = connect(&url).await;
-    execute(
-        &mut connection,
-        "DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM _sqlx_migrations)",
-    )
-    .await;
-    assert_eq!(caisson_store::pending(&url).await.expect("looks"), numbers[numbers.len() - 1..]);
-    execute(&mut connection, "UPDATE _sqlx_migrations SET checksum = '' WHERE version = 1").await;
-    let refused = caisson_store::pending(&url).await;
-    assert!(matches!(&refused, Err(StoreError::Corrupt(why)) if why.contains("migration 1 ")), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

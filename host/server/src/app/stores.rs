@@ -1,12 +1,14 @@
-//! Where runs live: SQLite in the data directory.
+//! Where runs live: SQLite in the data directory, or PostgreSQL for many hosts.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use caisson_core::ports::{Cluster, Journal, PluginStore, Pruning, Resources, Store};
-use caisson_store::{SqliteOptions, SqliteStore};
+use caisson_core::ports::{Cluster, Journal, PluginStore, Pruning, Resources, Store, StoreError};
+use caisson_core::time::Timestamp;
+use caisson_store::{Counters, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 
 use super::{Config, Error};
+use crate::clock::SystemClock;
 use crate::keys;
 use crate::observe::metrics::{self, Source};
 
@@ -24,17 +26,33 @@ pub(super) struct Stores {
     pub(super) cluster: Option<Arc<dyn Cluster>>,
     /// What the store counts.
     pub(super) counters: Source,
+    /// The database's time, where it is the one that counts.
+    now: Option<Timestamp>,
 }
 
 impl Stores {
     pub(super) async fn open(config: &Config) -> Result<Self, Error> {
         let failed = |source| Error::Store { at: place(config), source };
+        if let Some(url) = &config.database_url {
+            let store = Arc::new(PostgresStore::open(url, PostgresOptions::default()).await.map_err(failed)?);
+            let now = store.now().await.map_err(failed)?;
+            let cluster: Arc<dyn Cluster> = store.clone();
+            let counted = store.clone();
+            return Ok(Self { cluster: Some(cluster), now: Some(now), ..Self::of(store, move || counted.counters()) });
+        }
         let options = SqliteOptions { size_max: config.store_bytes_max, ..SqliteOptions::default() };
         let store = Arc::new(SqliteStore::open(&config.data_dir, options).await.map_err(failed)?);
         let counted = store.clone();
-        Ok(Self {
+        Ok(Self::of(store, move || counted.counters()))
+    }
+
+    fn of<T: Store + Journal + PluginStore + Resources + Pruning + 'static>(
+        store: Arc<T>,
+        counters: impl Fn() -> Counters + Send + Sync + 'static,
+    ) -> Self {
+        Self {
             counters: Arc::new(move || {
-                let counters = counted.counters();
+                let counters = counters();
                 metrics::store(counters.commits, counters.appends, counters.batches)
             }),
             runs: store.clone(),
@@ -43,7 +61,16 @@ impl Stores {
             resources: store.clone(),
             pruning: store,
             cluster: None,
-        })
+            now: None,
+        }
+    }
+
+    /// The clock that runs are dated by.
+    pub(super) async fn clock(&self) -> Result<SystemClock, StoreError> {
+        match self.now {
+            Some(now) => Ok(SystemClock::following(now)),
+            None => Ok(SystemClock::anchored(self.runs.latest_time().await?)),
+        }
     }
 
     /// The 32 bytes that random numbers of guests come from: a step that another host takes up must see the same ones.
@@ -57,7 +84,10 @@ impl Stores {
     }
 }
 
-/// Where that is, for people.
+/// Where that is, for people: an address without what stands before its host.
 pub(super) fn place(config: &Config) -> String {
-    config.data_dir.display().to_string()
+    match &config.database_url {
+        Some(url) => url.rsplit_once('@').map_or("PostgreSQL", |(_, place)| place).to_owned(),
+        None => config.data_dir.display().to_string(),
+    }
 }

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::output::line;
+use super::places::PlaceArgs;
 use super::{DATA_DIR, HostArgs, Outcome};
 use crate::app::{Config, Host};
 use crate::env::{self, Problem};
@@ -22,6 +23,8 @@ pub struct ServeArgs {
     listen: String,
     #[command(flatten)]
     host: HostArgs,
+    #[command(flatten)]
+    places: PlaceArgs,
     /// A directory with agents/, workflows/, plugins/, models.toml, or with several of that kind; may be repeated.
     #[arg(long = "env", value_name = "DIR")]
     environments: Vec<PathBuf>,
@@ -49,6 +52,7 @@ impl ServeArgs {
 }
 
 pub async fn execute(args: ServeArgs) -> anyhow::Result<Outcome> {
+    let places = args.places.places()?;
     let stop = stop_on_signals()?;
     let (environments, problems) = env::read(&args.environments).map_err(|e| anyhow::anyhow!("failed to {e}"))?;
     report(&problems);
@@ -58,6 +62,10 @@ pub async fn execute(args: ServeArgs) -> anyhow::Result<Outcome> {
     let config = Config {
         environments,
         admin_key_file: args.admin_key_file.clone(),
+        database_url: places.database_url,
+        nats: places.nats,
+        artifacts_dir: places.artifacts_dir,
+        lease: places.lease,
         ..config(args.host, PathBuf::from(DATA_DIR))
     };
     let host = Host::start(config, stop).await.map_err(|error| anyhow::anyhow!("failed to {error}"))?;
@@ -88,6 +96,10 @@ pub fn config(args: HostArgs, data_dir: PathBuf) -> Config {
         secrets: secrets::Paths { files: args.secrets_files, dirs: args.secrets_dirs },
         plugin_dirs: args.plugin_dirs,
         otlp_endpoint: args.otlp_endpoint,
+        database_url: None,
+        nats: None,
+        artifacts_dir: None,
+        lease: caisson_orchestrator::LEASE,
     }
 }
 

@@ -92,7 +92,6 @@ impl Pruning for Adapter {
 }
 
 /// What one call erases.
-#[derive(Clone)]
 struct Part {
     row: RunRow,
     /// Numbers and hashes of events.

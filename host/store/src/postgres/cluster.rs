@@ -13,6 +13,14 @@ use super::rows::{self, Columns};
 use super::writer::execute;
 use crate::encode::{Rows, texts};
 
+impl PostgresStore {
+    /// The database's time: the one that counts.
+    pub async fn now(&self) -> Result<Timestamp, StoreError> {
+        let now = one(&self.readers, query!(NOW), moment).await?;
+        now.ok_or_else(|| StoreError::Other("PostgreSQL has no time".to_owned()))
+    }
+}
+
 #[async_trait]
 impl Cluster for PostgresStore {
     async fn beat(&self, beat: &Beat) -> Result<Pulse, StoreError> {
@@ -70,8 +78,7 @@ impl Cluster for PostgresStore {
 
     async fn inbox_delete(&self, ids: &[Arc<str>]) -> Result<(), StoreError> {
         let ids = texts(ids.iter().map(AsRef::as_ref));
-        self.write(move |connection| Box::pin(async move { execute(connection, query!(INBOX_DELETE, ids)).await }))
-            .await
+        all(&self.readers, query!(INBOX_DELETE, ids)).await.map(drop)
     }
 
     async fn take_timers(&self, now: Timestamp, limit: u32, hold_ms: u64) -> Result<Vec<TimerRow>, StoreError> {

@@ -1,12 +1,12 @@
 //! What of a batch is PostgreSQL's own: one statement for many tables, and locks where other hosts write too.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use caisson_core::ids::RunId;
 use caisson_core::ports::{KvScope, SlotKey, StoreError};
 use caisson_core::time::Timestamp;
-use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
@@ -71,34 +71,22 @@ pub(super) async fn check(
 /// Runs that count together are counted by one at a time. The keys come in their order, so nobody waits in a circle.
 pub(super) async fn lock_slots(connection: &mut PgConnection, slots: &BTreeSet<SlotKey>) -> Result<(), StoreError> {
     for slot in slots {
-        let SlotKey { realm, workflow, key } = slot;
-        lock(connection, &["slot", &realm.tenant, &realm.environment, workflow, key]).await?;
+        lock(connection, slot).await?;
     }
     Ok(())
 }
 
 /// A scope of small state is added up by one at a time.
 pub(super) async fn lock_scope(connection: &mut PgConnection, scope: &KvScope) -> Result<(), StoreError> {
-    let KvScope { realm, plugin, workflow } = scope;
-    lock(connection, &["state", &realm.tenant, &realm.environment, plugin, workflow]).await
+    lock(connection, scope).await
 }
 
 /// Two keys of one number wait for each other for nothing, which is no harm.
-async fn lock(connection: &mut PgConnection, key: &[&str]) -> Result<(), StoreError> {
-    execute(connection, query!(LOCK, lock_number(key))).await
-}
-
-/// The same on every host, and in every version of the program: hosts of two versions may share a database.
-fn lock_number(key: &[&str]) -> i64 {
-    let mut hasher = Sha256::new();
-    for part in key {
-        // Its length first: no two keys are the same bytes.
-        hasher.update((part.len() as u64).to_be_bytes());
-        hasher.update(part);
-    }
-    let mut first = [0; size_of::<i64>()];
-    first.copy_from_slice(&hasher.finalize()[..size_of::<i64>()]);
-    i64::from_be_bytes(first)
+async fn lock(connection: &mut PgConnection, key: &impl Hash) -> Result<(), StoreError> {
+    // The same on every host: the default hasher has fixed keys.
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    execute(connection, query!(LOCK, hasher.finish().cast_signed())).await
 }
 
 /// The host that moves a run, if it is alive.
@@ -165,21 +153,5 @@ pub(super) async fn write_rows(connection: &mut PgConnection, writes: Writes, th
     match then {
         Then::GoOn => Ok(()),
         Then::End(latest) => end(connection, latest).await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lock_has_the_same_number_in_every_version() {
-        assert_eq!(lock_number(&["slot", "acme", "default", "flow", "key"]), 2_169_693_397_688_448_271);
-    }
-
-    #[test]
-    fn keys_that_only_read_alike_have_locks_of_their_own() {
-        assert_ne!(lock_number(&["slot", "ab", "c"]), lock_number(&["slot", "a", "bc"]));
-        assert_ne!(lock_number(&["slot", "a", ""]), lock_number(&["slot", "", "a"]));
     }
 }

@@ -57,6 +57,7 @@ macro_rules! alive {
 }
 
 statements! {
+    NOW (0) = concat!("SELECT ", now_ms!());
     BEGIN (0) = "BEGIN";
     COMMIT (0) = "COMMIT";
     ROLLBACK (0) = "ROLLBACK";

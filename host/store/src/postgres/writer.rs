@@ -67,13 +67,7 @@ impl Writer {
                 Ok(mut connection) => {
                     fold::write(&mut connection, &mut marks, batch).await;
                 }
-                Err(error) => {
-                    // Who came meanwhile would wait as long again for the same answer.
-                    while let Ok(job) = self.jobs.try_recv() {
-                        take(&mut batch, job);
-                    }
-                    refuse(batch, &error::of(&error));
-                }
+                Err(error) => refuse(batch, &error::of(&error)),
             }
         }
     }

@@ -1,0 +1,155 @@
+//! How ready steps travel: in the process, or over NATS JetStream.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use caisson_core::ports::{Clock, EventSink, TaskQueue};
+use caisson_orchestrator::Live;
+use caisson_queue::jetstream::{EventPublisher, JetStreamQueue, Options, Tls};
+use caisson_queue::{EmbeddedQueue, ManagedNats, ManagedOptions};
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use crate::observe::Probe;
+
+/// Which NATS.
+#[derive(Clone, Debug)]
+pub enum NatsConfig {
+    /// A child of this host.
+    Managed {
+        /// `nats-server`.
+        program: Option<PathBuf>,
+    },
+    /// One that runs already.
+    At(NatsAt),
+}
+
+/// How to reach a NATS that runs already.
+#[derive(Clone, Debug)]
+pub struct NatsAt {
+    /// Addresses of one cluster.
+    pub urls: Vec<String>,
+    /// A `.creds` file.
+    pub credentials: Option<PathBuf>,
+    /// A file that holds a token.
+    pub token_file: Option<PathBuf>,
+    /// Roots that are trusted beside the system's (PEM).
+    pub ca: Option<PathBuf>,
+    /// Our certificate and its key (PEM).
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Copies of each stream.
+    pub replicas: usize,
+}
+
+/// The queue by its port, and what ends with it.
+pub(super) struct Queue {
+    pub(super) port: Arc<dyn TaskQueue>,
+    nats: Option<Shared>,
+}
+
+/// What hosts share over NATS.
+struct Shared {
+    queue: Arc<JetStreamQueue>,
+    events: Arc<EventPublisher>,
+    server: Option<ManagedNats>,
+}
+
+impl Queue {
+    pub(super) async fn open(
+        nats: Option<&NatsConfig>,
+        data_dir: &Path,
+        host: &str,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let (options, server) = match nats {
+            None => return Ok(Self { port: Arc::new(EmbeddedQueue::new()), nats: None }),
+            Some(NatsConfig::At(nats)) => (options(nats, host)?, None),
+            Some(NatsConfig::Managed { program }) => {
+                let options = ManagedOptions { program: program.clone(), data_dir: data_dir.to_path_buf(), port: None };
+                let server = ManagedNats::start(options).await?;
+                let token = Some(server.token().to_owned());
+                (Options { token, ..Options::new(server.url(), host) }, Some(server))
+            }
+        };
+        let queue = Arc::new(JetStreamQueue::connect(options, Arc::clone(clock)).await?);
+        let events = Arc::new(EventPublisher::new(&queue, host));
+        Ok(Self { port: queue.clone(), nats: Some(Shared { queue, events, server }) })
+    }
+
+    /// Whether work travels.
+    pub(super) fn probe(&self) -> Option<Arc<dyn Probe>> {
+        self.nats.as_ref().map(|nats| -> Arc<dyn Probe> { Arc::new(Connected(nats.queue.clone())) })
+    }
+
+    /// Who is told of what is stored.
+    pub(super) fn events(&self) -> Option<Arc<dyn EventSink>> {
+        self.nats.as_ref().map(|nats| -> Arc<dyn EventSink> { nats.events.clone() })
+    }
+
+    /// Tells those who watch here what other hosts did, until the host is stopped.
+    pub(super) fn listen(&self, live: Live, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        let events = self.nats.as_ref().map(|nats| nats.events.clone());
+        async move {
+            let Some(events) = events else { return };
+            let listening = async {
+                match events.subscribe().await {
+                    Ok(mut news) => {
+                        while let Some(one) = news.next().await {
+                            live.committed_elsewhere(&one);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "news of other hosts come late: they are looked for in the store")
+                    }
+                }
+            };
+            tokio::select! {
+                () = listening => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Waits a moment for what is on its way.
+    pub(super) async fn close(self) {
+        if let Some(Shared { queue, events, server }) = self.nats {
+            events.close().await;
+            queue.close().await;
+            if let Some(server) = server {
+                server.stop().await;
+            }
+        }
+    }
+}
+
+struct Connected(Arc<JetStreamQueue>);
+
+impl Probe for Connected {
+    fn name(&self) -> &'static str {
+        "queue"
+    }
+
+    fn problem(&self) -> Option<String> {
+        (!self.0.is_connected()).then(|| "NATS is out of reach".to_owned())
+    }
+}
+
+fn options(nats: &NatsAt, host: &str) -> Result<Options, Error> {
+    let token = match &nats.token_file {
+        None => None,
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .map_err(|source| Error::TokenFile { file: file.display().to_string(), source })?;
+            Some(text.trim().to_owned())
+        }
+    };
+    Ok(Options {
+        urls: nats.urls.clone(),
+        token,
+        credentials: nats.credentials.clone(),
+        tls: Tls { required: false, ca: nats.ca.clone(), certificate: nats.certificate.clone() },
+        replicas: nats.replicas,
+        ..Options::new("", host)
+    })
+}
