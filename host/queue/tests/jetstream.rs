@@ -303,7 +303,7 @@ async fn a_consumer_with_other_settings_and_a_second_consumer_are_refused() {
     let other = pull::Config {
         durable_name: Some("hosts".to_owned()),
         max_deliver: 3,
-        ack_wait: Duration::from_secs(5),
+        ack_wait: Duration::from_secs(9),
         ..pull::Config::default()
     };
     stream.create_consumer(other.clone()).await.expect("is made");

@@ -20,8 +20,9 @@ pub(super) const CONSUMER: &str = "hosts";
 
 /// Within it the server drops a message whose id it has seen. Longer than any publication is tried again under the same id; NATS' own default.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
-/// A delivery that is not settled by then goes to another host. A claim takes milliseconds; a host that hangs so long is lost.
-const ACK_WAIT: Duration = Duration::from_secs(30);
+/// A delivery that nobody settled for so long goes to another host: one that was paused or died with it in hand. A claim is durable, and its
+/// delivery settled, within milliseconds; a store that is away for longer costs a delivery that is refused.
+const ACK_WAIT: Duration = Duration::from_secs(5);
 /// Pulls that wait at the server at most: those of some hundred hosts with all their slots free.
 const WAITING_MAX: i64 = 4096;
 /// Events are kept for a week: a listener that was away for a long weekend misses nothing.
