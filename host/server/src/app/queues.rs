@@ -100,7 +100,7 @@ impl Queue {
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "news of other hosts come late: they are looked for in the store")
+                        tracing::warn!(%error, "news of other hosts come late: they are looked for in the store");
                     }
                 }
             };
