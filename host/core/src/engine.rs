@@ -131,6 +131,12 @@ pub fn transition(
     inputs: &Inputs,
 ) -> Result<(RunState, Decision), Stop> {
     if state.status.is_terminal() {
+        // Who did not hear that a signal was taken sends it again, and it may be what ended the run.
+        if let Stimulus::Signal(signal) = &stimulus
+            && state.signal_ids.contains(&signal.id)
+        {
+            return Err(Refusal::DuplicateSignal(signal.id.clone()).into());
+        }
         return Err(Refusal::Ended(state.status).into());
     }
     let mut decider = Decider::new(def, limits, inputs, state.clone());
