@@ -222,6 +222,7 @@ pub(crate) async fn run(service: Service) {
             tokio::pin!(next_sweep);
             loop {
                 tokio::select! {
+                    biased;
                     () = &mut next_sweep => break,
                     () = service.0.freed.bell.notified() => {}
                 }
@@ -236,6 +237,7 @@ pub(crate) async fn run(service: Service) {
         }
     };
     tokio::select! {
+        biased;
         () = work => {}
         () = service.0.stopping.cancelled() => {}
     }

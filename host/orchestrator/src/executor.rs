@@ -40,6 +40,7 @@ pub(crate) fn start(service: &Service, loaded: &Loaded, step: &Arc<Step>, permit
     let tasks = service.0.tasks.clone();
     tasks.spawn(async move {
         let entry = tokio::select! {
+            biased;
             entry = execute(&service, about) => Some(entry),
             () = stop.cancelled() => None,
         };
@@ -76,6 +77,7 @@ pub(crate) fn clean_up(service: &Service, loaded: &Loaded, step: &Arc<Step>, rea
     let tasks = service.0.tasks.clone();
     tasks.spawn(async move {
         tokio::select! {
+            biased;
             _ = tokio::time::timeout(CLEAN_UP_MAX, execute(&service, about)) => {}
             () = killed.cancelled() => {}
         }
@@ -174,6 +176,7 @@ async fn hand_in(
             }
         }
         tokio::select! {
+            biased;
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }

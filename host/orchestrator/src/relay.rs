@@ -49,6 +49,7 @@ async fn recover_later(service: Service) {
         }
     };
     tokio::select! {
+        biased;
         () = work => {}
         () = service.0.stopping.cancelled() => {}
     }
@@ -98,6 +99,7 @@ pub(crate) async fn pump(service: Service) {
         }
     };
     tokio::select! {
+        biased;
         () = work => {}
         () = inner.stopping.cancelled() => {}
     }
@@ -119,6 +121,7 @@ async fn claim(service: &Service, delivery: Delivery, permit: OwnedSemaphorePerm
             tracing::warn!(run_id = %ready.run, step = ready.step, error = %error, "step is not claimed yet");
             let Some(ready) = delivery.again(STORE_PAUSE) else { return };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(STORE_PAUSE) => service.0.ports.queue.publish(vec![ready], false),
                 () = service.0.stopping.cancelled() => {}
             }
@@ -160,6 +163,7 @@ pub(crate) async fn refill(service: Service) {
         }
     };
     tokio::select! {
+        biased;
         () = work => {}
         () = inner.stopping.cancelled() => {}
     }
@@ -200,6 +204,7 @@ pub(crate) async fn deliver(service: Service) {
         }
     };
     tokio::select! {
+        biased;
         () = work => {}
         () = inner.stopping.cancelled() => {}
     }

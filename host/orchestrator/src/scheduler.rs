@@ -74,12 +74,14 @@ pub(crate) async fn run(service: Service) {
             // What is due and was not given is held by another host.
             let sleep = if inner.ports.cluster.is_some() && sleep.is_zero() { HELD_PAUSE } else { sleep };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(sleep) => {}
                 () = inner.timers.bell.notified() => {}
             }
         }
     };
     tokio::select! {
+        biased;
         () = work => {}
         () = inner.stopping.cancelled() => {}
     }

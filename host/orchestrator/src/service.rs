@@ -9,7 +9,7 @@
 //! Invariant: a run is decided on by one task at a time; whoever comes meanwhile waits in the cell's inbox and is folded into the next
 //! decision.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -87,10 +87,10 @@ pub(crate) struct Inner {
     pub(crate) ports: Ports,
     pub(crate) options: Options,
     pub(crate) live: Live,
-    pub(crate) cells: Mutex<HashMap<RunId, Arc<Cell>>>,
+    pub(crate) cells: Mutex<BTreeMap<RunId, Arc<Cell>>>,
     definitions: Mutex<HashMap<Arc<str>, Arc<Definition>>>,
     /// Steps that run in this process: what stops them.
-    pub(crate) running: Mutex<HashMap<(RunId, StepNo), (u32, CancellationToken)>>,
+    pub(crate) running: Mutex<BTreeMap<(RunId, StepNo), (u32, CancellationToken)>>,
     pub(crate) slots: Arc<Semaphore>,
     /// Room in the queue when it is empty: less means that others wait for a slot.
     pub(crate) queue_room: usize,
@@ -179,6 +179,11 @@ impl Service {
 
     /// Starts a run. The boolean is false if the idempotency key named one that exists.
     pub async fn start_run(&self, start: StartRun) -> Result<(RunRow, bool), Error> {
+        self.start_run_as(RunId::new(uuid::Uuid::now_v7().to_string()), start).await
+    }
+
+    /// The same under an id that the caller made: unique among all runs, and the same id again gives the run that has it.
+    pub async fn start_run_as(&self, id: RunId, start: StartRun) -> Result<(RunRow, bool), Error> {
         self.accepting()?;
         if let Some(key) = &start.idempotency
             && let Some((run, hash)) = self.0.ports.store.run_by_key(&key.key).await?
@@ -190,7 +195,7 @@ impl Service {
             };
         }
         admission::backlog(self).await?;
-        crate::start::run(self, start).await
+        crate::start::run(self, id, start).await
     }
 
     /// Delivers a signal. `tenant` is checked: another tenant's run is not found (so everywhere below).

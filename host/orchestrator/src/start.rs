@@ -31,9 +31,9 @@ pub(crate) struct Begin {
     pub(crate) trace: Option<Arc<str>>,
 }
 
-pub(crate) async fn run(service: &Service, start: StartRun) -> Result<(RunRow, bool), Error> {
+pub(crate) async fn run(service: &Service, id: RunId, start: StartRun) -> Result<(RunRow, bool), Error> {
     let begin = Begin {
-        id: RunId::new(uuid::Uuid::now_v7().to_string()),
+        id,
         realm: start.realm.clone(),
         workflow: start.workflow,
         version: start.version,
