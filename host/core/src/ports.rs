@@ -7,6 +7,7 @@ mod cluster;
 mod commit;
 #[cfg(feature = "contract")]
 pub mod contract;
+pub mod dead;
 mod evaluator;
 mod events;
 mod journal;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cell::Loaded;
 use crate::error::{Error, Kind};
+use crate::replay::{self, Asked};
 use crate::service::Service;
 
 /// How long a cancelled guest may take to clean up.
@@ -26,6 +27,8 @@ struct About {
     invocation: Invocation,
     input: Payload,
     kept: Option<Payload>,
+    /// Of a replayed run, where the step may have a result already.
+    asked: Option<Asked>,
 }
 
 /// Runs a step that was claimed for this process. The claim is durable.
@@ -91,6 +94,8 @@ fn about(service: &Service, loaded: &Loaded, step: &Step, waking: Option<(Payloa
     // A parked step that is woken to clean up is over: nobody has claimed it.
     let cleaning_up = matches!(waking, Some((_, Wake::Cancelled { .. })));
     let began = step.entered_at.filter(|_| !cleaning_up).unwrap_or_else(|| service.0.ports.clock.now());
+    let from = loaded.row.forked_from.clone().filter(|_| waking.is_none());
+    let asked = from.map(|from| Asked { from, run: loaded.row.id.clone(), step: step.number, action: action.clone() });
     let (kept, resumed) = match waking {
         Some((kept, wake)) => (Some(kept), Some(Resumption { state: Vec::new(), wake })),
         None => (None, None),
@@ -116,12 +121,17 @@ fn about(service: &Service, loaded: &Loaded, step: &Step, waking: Option<(Payloa
         input: Json::null(),
         resumed,
     };
-    Some(About { invocation, input: input.clone(), kept })
+    Some(About { invocation, input: input.clone(), kept, asked })
 }
 
 async fn execute(service: &Service, about: About) -> Entry {
-    let About { mut invocation, input, kept } = about;
+    let About { mut invocation, input, kept, asked } = about;
     let ready = async {
+        if let Some(asked) = &asked
+            && let Some(entry) = replay::recorded(service, asked, &input).await?
+        {
+            return Ok(Some(entry));
+        }
         invocation.input = value(service, &input).await?;
         if let (Some(kept), Some(resumed)) = (&kept, &mut invocation.resumed) {
             let text = value(service, kept).await?.value();
@@ -132,13 +142,16 @@ async fn execute(service: &Service, about: About) -> Entry {
                 *payload = Payload::Inline(value(service, payload).await?);
             }
         }
-        Ok::<_, Error>(())
+        Ok::<_, Error>(None)
     };
-    if let Err(error) = ready.await {
-        let failure = Failure::new(Category::TransientError, error.code, error.message.to_string());
-        return Entry { result: Err(failure), usage: Usage::default(), warnings: Vec::new() };
+    match ready.await {
+        Ok(Some(entry)) => entry,
+        Ok(None) => service.0.ports.runner.run(invocation).await,
+        Err(error) => {
+            let failure = Failure::new(Category::TransientError, error.code, error.message.to_string());
+            Entry { result: Err(failure), usage: Usage::default(), warnings: Vec::new() }
+        }
     }
-    service.0.ports.runner.run(invocation).await
 }
 
 pub(crate) async fn value(service: &Service, payload: &Payload) -> Result<Json, Error> {

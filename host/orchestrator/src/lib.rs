@@ -11,6 +11,7 @@ mod live;
 pub mod memory;
 mod plugins;
 mod relay;
+mod replay;
 mod requests;
 mod retention;
 mod scheduler;

@@ -25,7 +25,7 @@ use caisson_core::json::{Blob, BlobRef};
 use caisson_core::ports::{
     ApiKeyRow, ApprovalFilter, ApprovalRow, Clock, Commit, CommitError, Cursor, DefinitionFilter, DefinitionRow,
     EventRow, HostLogLine, ItemRow, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunFilter, RunRow, RunStats,
-    SlotKey, StepRow, Store, StoreError, StoredRun, TimerRow, VersionRow,
+    SlotKey, StepRow, Store, StoreError, StoredRun, TimerRow, VersionRow, dead,
 };
 use caisson_core::time::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
@@ -250,6 +250,24 @@ impl Store for MemoryStore {
         let state = self.open()?;
         let number = state.step_numbers.get(&(run.clone(), step.clone()));
         Ok(number.and_then(|number| state.steps.get(&(run.clone(), *number))).cloned())
+    }
+
+    async fn dead(
+        &self,
+        tenant: &str,
+        environment: Option<&str>,
+        page: &PageRequest,
+    ) -> Result<Page<(RunId, StepRow)>, StoreError> {
+        page.after()?.map(|cursor| dead::place(&cursor)).transpose()?;
+        let state = self.open()?;
+        let of = |run: &RunId| {
+            state.runs.get(run).is_some_and(|run| {
+                *run.realm.tenant == *tenant && environment.is_none_or(|name| *run.realm.environment == *name)
+            })
+        };
+        let found = state.steps.iter().filter(|((run, _), step)| dead::is_dead(step) && of(run));
+        let found = found.map(|((run, _), step)| (run.clone(), step.clone())).collect();
+        newest_first(found, page, |(run, step): &(RunId, StepRow)| dead::cursor(run, step))
     }
 
     async fn events(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError> {

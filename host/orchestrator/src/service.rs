@@ -33,7 +33,7 @@ use crate::error::{Error, Kind};
 use crate::hosts::{self, Member};
 use crate::live::{Live, Watch};
 use crate::requests::{Decide, SaveDefinition, SendSignal, StartRun};
-use crate::{admission, relay, scheduler};
+use crate::{admission, relay, replay, scheduler};
 
 /// Definitions kept parsed: enough for every workflow in use on a host, small beside the runs.
 const DEFINITIONS_MAX: usize = 1000;
@@ -91,6 +91,7 @@ pub(crate) struct Inner {
     definitions: Mutex<HashMap<Arc<str>, Arc<Definition>>>,
     /// Steps that run in this process: what stops them.
     pub(crate) running: Mutex<BTreeMap<(RunId, StepNo), (u32, CancellationToken)>>,
+    pub(crate) replays: replay::Memory,
     pub(crate) slots: Arc<Semaphore>,
     /// Room in the queue when it is empty: less means that others wait for a slot.
     pub(crate) queue_room: usize,
@@ -122,6 +123,7 @@ impl Service {
             cells: Mutex::default(),
             definitions: Mutex::default(),
             running: Mutex::default(),
+            replays: replay::Memory::default(),
             messages: Notify::new(),
             timers: scheduler::Alarm::default(),
             freed: admission::Freed::default(),

@@ -52,6 +52,7 @@ SELECT 'r' || lpad(n::text, 8, '0'), number, 'acme', 'default', 's' || number, '
   CASE WHEN n % 200 = 0 AND number = 2 THEN 'h' || n % 3 END, CASE WHEN n % 200 = 100 AND number = 2 THEN 1000 + n END, 65536, 1, '{}', 1000 + n, 0,
   CASE WHEN n % 200 = 100 AND number = 2 THEN 1000 + n END
 FROM generate_series(1, $rows) AS n, generate_series(1, 2) AS number;
+UPDATE steps SET status = 'FAILED', error = '{"code":"STEP_LOST"}', completed_at = 3000 WHERE number = 1 AND run_id LIKE '%500';
 INSERT INTO timers (run_id, key, tenant, environment, due_at)
 SELECT 'r' || lpad(n::text, 8, '0'), 'timeout', 'acme', 'default', 1000 + n FROM generate_series(1, $rows) AS n WHERE n % 10 = 0;
 INSERT INTO outbox (tenant, environment, id, target, message)
@@ -229,6 +230,13 @@ async fn of_lists(store: &PostgresStore, watch: &mut Watch, rows: u64) {
             store.runs("acme", environment, &filter, &next).await.expect("answers");
             watch.look(&format!("more runs {what}"), true);
         }
+    }
+    for environment in [None, Some("default")] {
+        let dead = store.dead("acme", environment, &make::page(5)).await.expect("answers");
+        watch.look("dead", true);
+        let next = caisson_core::ports::PageRequest { limit: 5, cursor: dead.next };
+        store.dead("acme", environment, &next).await.expect("answers");
+        watch.look("more dead", true);
     }
     let open =
         ApprovalFilter { status: Some(caisson_core::engine::ApprovalStatus::Pending), ..ApprovalFilter::default() };

@@ -85,7 +85,7 @@ impl<'a> Decider<'a> {
                 "{} hosts died while they ran this attempt: look at what the action does to a host",
                 self.limits.lost_claims_max
             );
-            let failure = Failure::new(Category::LimitError, "STEP_LOST", message).never_retried();
+            let failure = Failure::new(Category::LimitError, crate::ports::dead::STEP_LOST, message).never_retried();
             self.fail(number, state, &failure);
         } else {
             self.emit(Event::StepLost { step: number, claim });

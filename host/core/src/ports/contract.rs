@@ -114,6 +114,7 @@ pub async fn check_store<T: Whole>(make: impl AsyncFn() -> Arc<T>) {
             a_cursor_that_no_list_gave_is_invalid,
             a_page_is_never_larger_than_the_limit,
             steps_are_listed_and_found,
+            dead_steps_come_newest_first,
             events_are_read_in_parts,
             approvals_are_listed_decided_and_filtered,
             keys_are_found_revoked_and_touched,

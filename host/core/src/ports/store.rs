@@ -573,6 +573,13 @@ pub trait Store: Send + Sync {
     async fn steps(&self, run: &RunId, page: &PageRequest) -> Result<Page<StepRow>, StoreError>;
     /// One step.
     async fn step(&self, run: &RunId, step: &StepId) -> Result<Option<StepRow>, StoreError>;
+    /// Steps that failed because every host that took them was lost (see [`super::dead`]), with their runs; the newest end first.
+    async fn dead(
+        &self,
+        tenant: &str,
+        environment: Option<&str>,
+        page: &PageRequest,
+    ) -> Result<Page<(RunId, StepRow)>, StoreError>;
     /// A run's events after `after`, in order.
     async fn events(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError>;
     /// Single events of a run by number.

@@ -127,6 +127,15 @@ impl Store for Adapter {
         self.one_step(run, step).await
     }
 
+    async fn dead(
+        &self,
+        tenant: &str,
+        environment: Option<&str>,
+        page: &PageRequest,
+    ) -> Result<Page<(RunId, StepRow)>, StoreError> {
+        self.list_dead(tenant, environment, page).await
+    }
+
     async fn events(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
         self.list_events(run, after, limit).await
     }

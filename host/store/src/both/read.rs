@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use caisson_core::ids::{RunId, StepId};
 use caisson_core::ports::{
     ApprovalFilter, ApprovalRow, Cursor, EventRow, Page, PageRequest, ReadyRow, RunFilter, RunRow, StepRow, StoreError,
-    StoredRun,
+    StoredRun, dead,
 };
 use caisson_core::time::Timestamp;
 use sqlx::{AssertSqlSafe, Executor};
@@ -101,6 +101,24 @@ impl Adapter {
 
     pub(super) async fn one_step(&self, run: &RunId, step: &StepId) -> Result<Option<StepRow>, StoreError> {
         one(&self.readers, query!(STEP, run.as_str(), step.as_str()), rows::step).await
+    }
+
+    pub(super) async fn list_dead(
+        &self,
+        tenant: &str,
+        environment: Option<&str>,
+        page: &PageRequest,
+    ) -> Result<Page<(RunId, StepRow)>, StoreError> {
+        let (at, run, number) = match page.after()? {
+            Some(cursor) => {
+                let (run, number) = dead::place(&cursor)?;
+                (cursor.at, run, number.cast_signed())
+            }
+            None => (i64::MAX, RunId::new(""), 0),
+        };
+        let query = query!(DEAD, tenant, environment, at, run.as_str(), number, fetch_size(page));
+        let found = rows::every(&all(&self.readers, query).await?, rows::dead)?;
+        Ok(Page::cut(found, page, |(run, step)| dead::cursor(run, step)))
     }
 
     pub(super) async fn list_events(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError> {

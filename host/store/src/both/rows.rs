@@ -211,6 +211,11 @@ pub(crate) fn step(c: &mut Columns<'_>) -> Result<StepRow, StoreError> {
     })
 }
 
+/// With its run.
+pub(crate) fn dead(c: &mut Columns<'_>) -> Result<(RunId, StepRow), StoreError> {
+    Ok((c.run_id()?, step(c)?))
+}
+
 pub(crate) fn resource(c: &mut Columns<'_>) -> Result<ResourceRow, StoreError> {
     Ok(ResourceRow {
         key: ResourceKey {

@@ -13,6 +13,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "plugins", include_str!("../../../../migrations/postgres/0002_plugins.sql")),
     (3, "hosts", include_str!("../../../../migrations/postgres/0003_hosts.sql")),
     (4, "load", include_str!("../../../../migrations/postgres/0004_load.sql")),
+    (5, "dead", include_str!("../../../../migrations/postgres/0005_dead.sql")),
     (6, "resources", include_str!("../../../../migrations/postgres/0006_resources.sql")),
 ];
 

@@ -12,6 +12,12 @@ statements! {
     RUN_BY_KEY (1) = "SELECT run_id, request_hash FROM idempotency_keys WHERE key = $1";
     STEPS (3) = concat!("SELECT ", step_columns!(), " FROM steps WHERE run_id = $1 AND number > $2 ORDER BY number LIMIT $3");
     STEP (2) = concat!("SELECT ", step_columns!(), " FROM steps WHERE run_id = $1 AND step_id = $2");
+    /// $1 tenant, $2 environment if any, $3 to $5 time, run and number of the one before; $6 limit. By the index that says the same words.
+    DEAD (6) = concat!(
+        "SELECT run_id, ", step_columns!(), " FROM steps WHERE tenant = $1 AND ($2 IS NULL OR environment = $2) \
+         AND status = 'FAILED' AND error LIKE '{\"code\":\"STEP_LOST\"%' AND (completed_at, run_id, number) < ($3, $4, $5) \
+         ORDER BY completed_at DESC, run_id DESC, number DESC LIMIT $6"
+    );
     DUE_TIMERS (2) = "SELECT run_id, key, due_at FROM timers WHERE due_at <= $1 ORDER BY due_at, run_id, key LIMIT $2";
     NEXT_TIMER (0) = "SELECT min(due_at) FROM timers";
     OUTBOX (1) = "SELECT id, target, message FROM outbox ORDER BY number LIMIT $1";

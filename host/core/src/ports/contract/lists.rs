@@ -2,12 +2,14 @@
 
 use super::make;
 use crate::engine::ApprovalStatus;
+use crate::error::{Category, Failure};
 use crate::ids::{Realm, RunId, StepId};
+use crate::json::Json;
 use crate::ports::{
-    ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, HostLogLine, LogLevel, LogLine, PAGE_LIMIT_MAX, PageRequest,
-    RunFilter, RunRow, Store, StoreError,
+    ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, Cursor, HostLogLine, LogLevel, LogLine, PAGE_LIMIT_MAX,
+    PageRequest, RunFilter, RunRow, StepRow, Store, StoreError,
 };
-use crate::status::RunStatus;
+use crate::status::{RunStatus, StepStatus};
 use crate::time::Timestamp;
 
 async fn add(store: &dyn Store, id: &str, at: i64, change: impl FnOnce(&mut RunRow)) {
@@ -102,6 +104,50 @@ pub(super) async fn a_page_is_never_larger_than_the_limit(store: &dyn Store) {
     assert_eq!((rest.items.len(), rest.next), (2, None));
     let none = store.steps(&run.id, &make::page(0)).await.expect("answers");
     assert_eq!(none.items.len(), 1, "a page holds at least one, or a list would never end");
+}
+
+pub(super) async fn dead_steps_come_newest_first(store: &dyn Store) {
+    let ended = |number: u64, code: &str, at: i64| StepRow {
+        status: StepStatus::Failed,
+        error: Some(Json::of(&Failure::new(Category::LimitError, code, "gone \"for good\""))),
+        completed_at: Some(Timestamp(at)),
+        ..make::step(number)
+    };
+    let stored = async |id: &str, realm: Realm, steps: Vec<StepRow>| {
+        let mut run = RunRow { realm, ..make::run(id, 1_000) };
+        store.commit(Commit { steps, ..make::commit(&mut run, 1, 1_000) }).await.expect("commits");
+    };
+    let open = StepRow { status: StepStatus::Pending, ..ended(4, "STEP_LOST", 9_000) };
+    let own = vec![ended(1, "STEP_LOST", 2_000), ended(2, "OTHER", 2_000), ended(3, "STEP_LOST", 3_000), open];
+    stored("r", make::realm(), own).await;
+    stored("r-2", make::realm(), vec![ended(1, "STEP_LOST", 3_000), ended(12, "STEP_LOST", 3_000)]).await;
+    stored("staged", Realm::new("acme", "staging"), vec![ended(1, "STEP_LOST", 4_000)]).await;
+    stored("theirs", Realm::new("umbrella", "default"), vec![ended(1, "STEP_LOST", 5_000)]).await;
+    for (environment, expected) in [
+        (None, &[("staged", 1), ("r-2", 12), ("r-2", 1), ("r", 3), ("r", 1)][..]),
+        (Some("default"), &[("r-2", 12), ("r-2", 1), ("r", 3), ("r", 1)]),
+        (Some("nowhere"), &[]),
+    ] {
+        for limit in [1, 2, 10] {
+            let mut page = make::page(limit);
+            let mut found = Vec::new();
+            loop {
+                let part = store.dead("acme", environment, &page).await.expect("answers");
+                found.extend(part.items);
+                page.cursor = part.next;
+                if page.cursor.is_none() {
+                    break;
+                }
+            }
+            let places: Vec<_> = found.iter().map(|(run, step)| (run.as_str(), step.number)).collect();
+            assert_eq!(places, expected, "{environment:?} by {limit}");
+        }
+    }
+    let first = store.dead("acme", Some("staging"), &make::page(1)).await.expect("answers");
+    assert_eq!(first.items, [(RunId::new("staged"), ended(1, "STEP_LOST", 4_000))]);
+    let strange = PageRequest { limit: 1, cursor: Some(Cursor::new(1, "r").encode()) };
+    let refused = store.dead("acme", None, &strange).await;
+    assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
 }
 
 pub(super) async fn steps_are_listed_and_found(store: &dyn Store) {

@@ -96,6 +96,7 @@ async fn what_runs_all_the_time_reads_by_index_and_never_sorts() {
         EVENTS,
         STEPS,
         STEP,
+        DEAD,
         ITEMS,
         LOGS,
         RECORDS,
@@ -122,6 +123,8 @@ async fn what_runs_all_the_time_reads_by_index_and_never_sorts() {
         let scans = plan.lines().filter(|line| line.contains("SCAN") && !line.contains("USING"));
         assert!(scans.clone().all(|line| line.ends_with("SCAN outbox")), "{}: {plan}", statement.sql);
     }
+    let dead = plan(&mut connection, DEAD.sql).await;
+    assert!(dead.contains("SEARCH steps USING INDEX steps_dead"), "{dead}");
     for statement in [
         COMMIT_RUNS,
         COMMIT_REST,
