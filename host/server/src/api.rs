@@ -10,6 +10,7 @@ pub mod api_keys;
 pub mod approvals;
 pub mod artifacts;
 pub mod auth;
+pub mod dead;
 mod definitions;
 pub mod emitted;
 pub mod environments;
@@ -193,6 +194,7 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(logs::router())
         .merge(stream::router())
         .merge(approvals::router())
+        .merge(dead::router())
         .merge(plugins::router())
         .merge(plugin_upload::router())
         .merge(plugin_changes::router())

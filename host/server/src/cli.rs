@@ -5,6 +5,7 @@
 mod agents;
 mod approvals;
 mod bench;
+mod dead;
 mod display;
 mod hosts;
 mod keys;
@@ -83,6 +84,9 @@ enum Command {
     /// Approvals of a host.
     #[command(subcommand)]
     Approvals(approvals::ApprovalsCommand),
+    /// Steps that were given up because every host that took them was lost.
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
     /// Plugins: those of a host, and writing one.
     #[command(subcommand, visible_alias = "plugins")]
     Plugin(plugins::PluginCommand),
@@ -142,6 +146,7 @@ pub async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Agents(command) => agents::execute(command, &connection).await,
         Command::Sync(args) => sync::execute(args, &connection).await,
         Command::Approvals(command) => approvals::execute(command, &connection).await,
+        Command::Dead(command) => dead::execute(command, &connection).await,
         Command::Plugin(command) => plugins::execute(command, &connection).await,
         Command::Keys(command) => keys::execute(command, &connection).await,
         Command::Hosts => hosts::execute(&connection).await,
@@ -264,6 +269,7 @@ mod tests {
             "caisson runs signal one",
             "caisson approvals approve",
             "caisson workflows apply",
+            "caisson dead show one",
             "caisson keys create",
             "caisson keys create bob --role king",
             "caisson runs list --limit 0",
@@ -292,6 +298,9 @@ mod tests {
             "caisson runs signal id name --payload {} --correlation c",
             "caisson runs cancel id --reason because",
             "caisson approvals approve id --comment fine",
+            "caisson dead list --environment prod",
+            "caisson dead show run step",
+            "caisson dead replay run step",
             "caisson keys create bob --role viewer --team a --team b",
             "caisson plugin inspect p.wasm",
             "caisson plugins list --environment prod",

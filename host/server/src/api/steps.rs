@@ -163,7 +163,8 @@ fn summary(step: Step) -> Summary {
     }
 }
 
-async fn one(api: &Api, run: &RunId, id: &str) -> Result<(StepRow, Step), ApiError> {
+/// A step with its values.
+pub async fn one(api: &Api, run: &RunId, id: &str) -> Result<(StepRow, Step), ApiError> {
     let row = api
         .store()
         .step(run, &StepId::new(id))

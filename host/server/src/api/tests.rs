@@ -1,5 +1,6 @@
 //! The surface as a whole, over a store in memory: who may do what, what is described, what a wrong request is told.
 
+mod dead;
 mod load;
 mod observed;
 mod plugins;
@@ -198,6 +199,9 @@ const ROUTES: &[(&str, &str, Option<Role>)] = {
         ("POST", "/api/v1/workflow-runs/{id}/approvals/{approvalId}/approve", Some(Approver)),
         ("POST", "/api/v1/workflow-runs/{id}/approvals/{approvalId}/reject", Some(Approver)),
         ("GET", "/api/v1/approvals", Some(Viewer)),
+        ("GET", "/api/v1/dead", Some(Viewer)),
+        ("GET", "/api/v1/dead/{runId}/{stepId}", Some(Viewer)),
+        ("POST", "/api/v1/dead/{runId}/{stepId}/replay", Some(Operator)),
         ("GET", "/api/v1/workflow-runs/{id}/artifacts", Some(Viewer)),
         ("GET", "/api/v1/artifacts/{id}", Some(Viewer)),
         ("GET", "/api/v1/events", Some(Viewer)),
