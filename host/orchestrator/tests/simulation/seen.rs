@@ -77,6 +77,14 @@ impl Store for Seen {
     async fn blobs(&self, ids: &[BlobRef]) -> Result<Vec<Blob>, StoreError> {
         self.host.call("blobs", Store::blobs(&*self.store, ids)).await
     }
+    async fn dead(
+        &self,
+        tenant: &str,
+        environment: Option<&str>,
+        page: &PageRequest,
+    ) -> Result<Page<(RunId, StepRow)>, StoreError> {
+        self.host.call("dead", Store::dead(&*self.store, tenant, environment, page)).await
+    }
     async fn items(&self, run: &RunId, step: StepNo) -> Result<Vec<ItemRow>, StoreError> {
         self.host.call("items", Store::items(&*self.store, run, step)).await
     }
