@@ -68,6 +68,11 @@ const JOBS_MAX: usize = 1024;
 /// How long a caller waits for a connection before it is told that there is none.
 const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 
+/// How long the server waits within a transaction for the host's next word before it ends it and lets go of its locks. A host says it at
+/// once; one that does not was stopped or cut off, and others may need what it locked (rows, the outbox). Half a lease, so that a
+/// paused host holds nobody up for longer than a dead one.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
 /// How the store is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct PostgresOptions {
@@ -188,7 +193,8 @@ fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
         // The address may hold a password, so it is not repeated.
         StoreError::Invalid("database address is not like postgres://USER:PASSWORD@HOST:5432/DATABASE".to_owned())
     })?;
-    Ok(options.application_name("caisson"))
+    let silence = SILENCE_MAX.as_millis().to_string();
+    Ok(options.application_name("caisson").options([("idle_in_transaction_session_timeout", silence)]))
 }
 
 /// What a commit promises rests on a setting of the server.

@@ -124,6 +124,40 @@ async fn a_host_hears_of_what_another_left() {
     .await;
 }
 
+#[test]
+fn what_a_paused_host_has_locked_becomes_free() {
+    let url = PostgresServer::shared().create_database();
+    let runtime = |mut builder: tokio::runtime::Builder| builder.enable_all().build().expect("a runtime");
+    // Nothing moves in this one between two calls of `block_on`: to the server it is a process that was stopped.
+    let paused = runtime(tokio::runtime::Builder::new_current_thread());
+    let live = runtime(tokio::runtime::Builder::new_multi_thread());
+    // What a failure drops needs a runtime.
+    let _context = paused.enter();
+    let (paused_host, mut looker) = paused.block_on(async { (open(&url).await, connect(&url).await) });
+    let (host, mut blocker) = live.block_on(async { (open(&url).await, connect(&url).await) });
+    let lock = sqlx::raw_sql("BEGIN; LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE");
+    live.block_on(lock.execute(&mut blocker)).expect("locks");
+    let mut taking = Box::pin(paused_host.take_outbox(1, 1_000));
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    paused.block_on(async {
+        let waits = until("the wait for the table", async || {
+            sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut looker).await.expect("answers") > 0
+        });
+        tokio::select! {
+            taken = &mut taking => panic!("{taken:?}"),
+            () = waits => {}
+        }
+    });
+    live.block_on(sqlx::raw_sql("ROLLBACK").execute(&mut blocker)).expect("lets go");
+    // From now on the server has answered, and the paused host is in the middle of a transaction with its locks.
+    let taken = live.block_on(async { tokio::time::timeout(PATIENCE, host.take_outbox(1, 1_000)).await });
+    assert!(taken.expect("is not held up for ever").expect("takes").is_empty());
+    let late = paused.block_on(taking);
+    assert!(matches!(&late, Err(StoreError::Other(why)) if !why.is_empty()), "{late:?}");
+    paused.block_on(until("the host that goes on", async || paused_host.take_outbox(1, 1_000).await.is_ok()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_never_has_more_connections_than_it_may() {
     let url = PostgresServer::shared().create_database();
