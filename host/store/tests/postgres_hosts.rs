@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use caisson_core::ids::RunId;
 use caisson_core::ports::contract::make;
-use caisson_core::ports::{Cluster, CommitError, Store, StoreError};
+use caisson_core::ports::{
+    Admission, Cluster, Commit, CommitError, Journal, JournalError, KvScope, Place, Store, StoreError,
+};
 use caisson_store::{PostgresOptions, PostgresStore};
 use caisson_test_servers::postgres::PostgresServer;
 use sqlx::{Connection, PgConnection};
@@ -122,6 +124,48 @@ async fn a_host_hears_of_what_another_left() {
         tokio::time::timeout(Duration::from_millis(100), other.notified()).await.is_ok()
     })
     .await;
+}
+
+/// Rounds in which two hosts want the same at the same time: without a lock some of them go wrong.
+const RACES: usize = 60;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hosts_together_begin_no_more_runs_of_a_key_than_may() {
+    let url = PostgresServer::shared().create_database();
+    let (one, other) = (open(&url).await, open(&url).await);
+    for round in 0..RACES {
+        let begin = async |host: &PostgresStore, name: &str| {
+            let mut run = make::run(&format!("{name}{round}"), 1_000);
+            let place = Place::Begin { overtakes: false };
+            let admission = Some(Admission { key: format!("k{round}").into(), limit: 1, place });
+            match host.commit(Commit { admission, ..make::commit(&mut run, 1, 1_000) }).await {
+                Ok(()) => true,
+                Err(CommitError::NoRoom) => false,
+                Err(other) => panic!("{other}"),
+            }
+        };
+        let (first, second) = tokio::join!(begin(&one, "a"), begin(&other, "b"));
+        assert!(first != second, "round {round}: {first} {second}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hosts_together_keep_no_more_keys_than_may() {
+    let url = PostgresServer::shared().create_database();
+    let (one, other) = (open(&url).await, open(&url).await);
+    for round in 0..RACES {
+        let scope = KvScope { workflow: format!("w{round}").into(), ..make::scope() };
+        let set = async |host: &PostgresStore, key: &str| match host
+            .apply(&[make::set_within(&scope, key, b"v", 1, 100)])
+            .await
+        {
+            Ok(()) => true,
+            Err(JournalError::Quota(_)) => false,
+            Err(other) => panic!("{other}"),
+        };
+        let (first, second) = tokio::join!(set(&one, "a"), set(&other, "b"));
+        assert!(first != second, "round {round}: {first} {second}");
+    }
 }
 
 #[test]

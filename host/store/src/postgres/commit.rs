@@ -1,12 +1,12 @@
 //! What of a batch is PostgreSQL's own: one statement for many tables, and locks where other hosts write too.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use caisson_core::ids::RunId;
 use caisson_core::ports::{KvScope, SlotKey, StoreError};
 use caisson_core::time::Timestamp;
+use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
@@ -70,23 +70,28 @@ pub(super) async fn check(
 
 /// Runs that count together are counted by one at a time. The keys come in their order, so nobody waits in a circle.
 pub(super) async fn lock_slots(connection: &mut PgConnection, slots: &BTreeSet<SlotKey>) -> Result<(), StoreError> {
-    for slot in slots {
-        lock(connection, slot).await?;
+    for SlotKey { realm, workflow, key } in slots {
+        lock(connection, ["slots", &realm.tenant, &realm.environment, workflow, key]).await?;
     }
     Ok(())
 }
 
 /// A scope of small state is added up by one at a time.
 pub(super) async fn lock_scope(connection: &mut PgConnection, scope: &KvScope) -> Result<(), StoreError> {
-    lock(connection, scope).await
+    let KvScope { realm, plugin, workflow } = scope;
+    lock(connection, ["kv", &realm.tenant, &realm.environment, plugin, workflow]).await
 }
 
-/// Two keys of one number wait for each other for nothing, which is no harm.
-async fn lock(connection: &mut PgConnection, key: &impl Hash) -> Result<(), StoreError> {
-    // The same on every host: the default hasher has fixed keys.
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    execute(connection, query!(LOCK, hasher.finish().cast_signed())).await
+/// Takes the advisory lock of that name until the transaction ends. Its number is the same in every release and build: hosts of two releases
+/// work side by side. Two names of one number wait for each other for nothing, which is no harm.
+async fn lock(connection: &mut PgConnection, name: [&str; 5]) -> Result<(), StoreError> {
+    let mut hash = Sha256::new();
+    for part in name {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
+    execute(connection, query!(LOCK, i64::from_be_bytes([a, b, c, d, e, f, g, h]))).await
 }
 
 /// The host that moves a run, if it is alive.
