@@ -90,8 +90,9 @@ async fn lock(connection: &mut PgConnection, name: [&str; 5]) -> Result<(), Stor
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
-    execute(connection, query!(LOCK, i64::from_be_bytes([a, b, c, d, e, f, g, h]))).await
+    let hash = hash.finalize();
+    let number = i64::from_be_bytes(std::array::from_fn(|byte| hash[byte]));
+    execute(connection, query!(LOCK, number)).await
 }
 
 /// The host that moves a run, if it is alive.
