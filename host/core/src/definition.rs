@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use catalog::{AgentSchemas, BUILT_IN_ACTIONS, Catalog, check};
+pub use catalog::{BUILT_IN_ACTIONS, Catalog, Schemas, check};
 pub use diagnostic::{Diagnostic, Severity, Validation, code};
 pub use document::Format;
 

@@ -7,12 +7,13 @@
 pub mod compatible;
 mod guard;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use jsonschema::{PatternOptions, Retrieve, Uri};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// More problems than this help nobody: the first ones are usually the cause of the others.
 pub const PROBLEMS_MAX: usize = 10;
@@ -64,6 +65,26 @@ impl Validator {
             return Ok(());
         }
         Err(self.0.iter_errors(value).take(PROBLEMS_MAX).map(|error| problem(&error)).collect())
+    }
+}
+
+/// What of an object a taker takes. A giver may give more than its taker knows: where the schema closes the object
+/// (`additionalProperties: false`), only what it names is taken along, else all.
+pub fn taken(schema: &Value, mut object: Map<String, Value>) -> Map<String, Value> {
+    if let Some(names) = closed(schema) {
+        object.retain(|name, _| names.contains_key(name));
+    }
+    object
+}
+
+/// The only properties that an object may have, if the schema says so.
+pub(crate) fn closed(schema: &Value) -> Option<Cow<'_, Map<String, Value>>> {
+    let open = schema.get("additionalProperties") != Some(&Value::Bool(false))
+        || ["patternProperties", "$ref"].iter().any(|key| schema.get(key).is_some());
+    match schema.get("properties") {
+        _ if open => None,
+        Some(Value::Object(names)) => Some(Cow::Borrowed(names)),
+        _ => Some(Cow::Owned(Map::new())),
     }
 }
 

@@ -39,7 +39,16 @@ fn an_operation_gives_its_result_to_the_next_by_its_path() {
 #[test]
 fn an_agent_is_given_what_the_step_before_it_gave() {
     for (states, output, trace) in [
-        ("- {name: a, type: operation, action: agent.run, input: {agent: x}, end: true}", json!({"agent": "x"}), "a"),
+        (
+            "- {name: a, type: operation, action: agent.run, input: {agent: x}, end: true}",
+            json!({"agent": "x", "previous": {"list": [{"n": 2}, 3]}}),
+            "a",
+        ),
+        (
+            "- {name: a, type: foreach, itemsPath: list, itemName: one, maxConcurrency: 1, iterator: {states: [{name: b, type: operation, action: agent.run, input: {agent: x}, resultPath: r, end: true}]}, end: true}",
+            json!([{"r": {"agent": "x", "previous": {"n": 2}}}, {"r": {"agent": "x", "previous": {"one": 3}}}]),
+            "b b a",
+        ),
         (
             "- {name: a, type: inject, data: {n: 1}, next: b}
 - {name: b, type: operation, action: agent.run, input: {agent: x}, end: true}",
@@ -59,7 +68,7 @@ fn an_agent_is_given_what_the_step_before_it_gave() {
             "a b",
         ),
     ] {
-        check(states, json!({}), Completed, None, output, trace);
+        check(states, json!({"list": [{"n": 2}, 3]}), Completed, None, output, trace);
     }
 }
 

@@ -38,6 +38,7 @@ pub mod versions;
 pub mod wire;
 pub mod workflows;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -46,6 +47,7 @@ use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use caisson_core::definition::Schemas;
 use caisson_core::ids::Realm;
 use caisson_core::json::Json;
 use caisson_core::ports::{Entry, Invocation, Journal, Resources, Store};
@@ -55,7 +57,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
-pub use definitions::validate_with;
+pub use definitions::{Known, validate_with};
 
 use crate::observe::Observe;
 use crate::sync::FileText;
@@ -68,8 +70,8 @@ pub const PREFIX: &str = "/api/v1";
 /// What an environment offers beside its plugins, for checks of definitions.
 #[async_trait]
 pub trait Catalog: Send + Sync {
-    /// The names of a realm's agents.
-    fn agents(&self, realm: &Realm) -> Vec<String>;
+    /// A realm's agents by name: what each takes and gives.
+    fn agents(&self, realm: &Realm) -> BTreeMap<String, Schemas>;
     /// Takes in what was registered since it was last asked.
     async fn refresh(&self);
     /// The realm's files as this host has them; `None` if it has no directory for it.

@@ -8,9 +8,10 @@
 
 mod plan;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use caisson_core::definition::{self, Format};
+use caisson_core::definition::{self, Format, Schemas};
 use caisson_core::ids::Realm;
 use caisson_core::json::Json;
 use caisson_core::ports::{NewResource, ResourceKey, ResourceKind, ResourceRow};
@@ -20,7 +21,7 @@ pub use plan::{Action, Change, FileText};
 
 use crate::api::error::ApiError;
 use crate::api::{Api, validate_with};
-use crate::env::Environment;
+use crate::env::{Environment, Source, prompt};
 
 /// Who syncs, and how far it may go.
 #[derive(Clone, Debug)]
@@ -46,10 +47,10 @@ pub async fn registered(api: &Api, realm: &Realm) -> Result<Vec<ResourceRow>, Ap
 pub async fn sync(api: &Api, sync: &Sync, files: &[FileText]) -> Result<Vec<Change>, ApiError> {
     let mut changes = plan::plan(files, &registered(api, &sync.realm).await?);
     changes.sort_by_key(|change| change.kind == Some(ResourceKind::Workflow));
-    let agents: Vec<String> = changes
+    let agents: BTreeMap<String, Schemas> = changes
         .iter()
         .filter(|change| change.kind == Some(ResourceKind::Agent) && change.action != Action::Disable)
-        .map(|change| change.name.to_string())
+        .map(|change| (change.name.to_string(), change.text.as_deref().map(schemas).unwrap_or_default()))
         .collect();
     let mut refreshed = false;
     for change in &mut changes {
@@ -66,8 +67,19 @@ pub async fn sync(api: &Api, sync: &Sync, files: &[FileText]) -> Result<Vec<Chan
     Ok(changes)
 }
 
+/// What an agent takes and gives, by its file; nothing is known of one that does not read.
+fn schemas(text: &str) -> Schemas {
+    let source = Source { path: "agent.prompt".into(), bytes: text.as_bytes().to_vec() };
+    prompt::read(&source).map(|agent| agent.schemas()).unwrap_or_default()
+}
+
 /// The inner error is about the file, the outer one about the host.
-async fn carry_out(api: &Api, sync: &Sync, change: &Change, agents: &[String]) -> Result<Result<(), String>, ApiError> {
+async fn carry_out(
+    api: &Api,
+    sync: &Sync,
+    change: &Change,
+    agents: &BTreeMap<String, Schemas>,
+) -> Result<Result<(), String>, ApiError> {
     let Some(kind) = change.kind else { return Ok(Ok(())) };
     if kind == ResourceKind::McpServer && !sync.own_files && change.action != Action::Unchanged {
         let message = "tool servers are programs: a host takes them from its own --env directories only";
@@ -111,7 +123,12 @@ async fn disable(api: &Api, key: &ResourceKey) -> Result<(), ApiError> {
     Ok(())
 }
 
-async fn save_workflow(api: &Api, sync: &Sync, text: &str, agents: &[String]) -> Result<Result<(), String>, ApiError> {
+async fn save_workflow(
+    api: &Api,
+    sync: &Sync,
+    text: &str,
+    agents: &BTreeMap<String, Schemas>,
+) -> Result<Result<(), String>, ApiError> {
     let reading = definition::read(text.as_bytes(), Format::Detect);
     let validation = validate_with(api, &sync.realm, &reading, agents).await?;
     let (Some(definition), Some(json), None) = (&reading.definition, &reading.json, validation.errors.first()) else {

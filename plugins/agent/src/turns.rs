@@ -29,6 +29,8 @@ pub(crate) struct Work {
     pub(crate) by_id: bool,
     pub(crate) task: Option<String>,
     pub(crate) variables: Map<String, Value>,
+    /// What the variables are laid over.
+    pub(crate) previous: Map<String, Value>,
     /// Goes before the agent's own.
     pub(crate) output_schema: Option<Value>,
     /// How many agents called one another to get here.
@@ -91,8 +93,10 @@ struct Call {
 
 /// Works until there is an answer.
 pub(crate) fn work(work: Work) -> Result<Value, Failure> {
-    let Work { agent, by_id, task, variables, output_schema, depth } = work;
-    let open = json!({"open": {"agent": agent, "byId": by_id, "task": task, "variables": variables}});
+    let Work { agent, by_id, task, variables, previous, output_schema, depth } = work;
+    let open = json!({
+        "open": {"agent": agent, "byId": by_id, "task": task, "variables": variables, "previous": previous},
+    });
     let mut opened: Opened = model::complete(&open).map_err(|error| failed(&error))?;
     if !opened.problems.is_empty() {
         let message = format!("the input does not fit agent '{agent}': {}", listed(&opened.problems));
@@ -212,6 +216,7 @@ impl Loop {
             by_id: false,
             task: arguments.get("task").and_then(Value::as_str).map(str::to_owned),
             variables: arguments.clone(),
+            previous: Map::new(),
             output_schema: None,
             depth: self.depth + 1,
         };

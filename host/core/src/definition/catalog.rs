@@ -28,8 +28,12 @@ pub trait Catalog {
     fn actions(&self) -> Option<Vec<String>>;
     /// Names of all agents of the environment.
     fn agents(&self) -> Option<Vec<String>>;
-    /// What an agent takes and gives; `None` if the agent or its schemas are not known here.
-    fn agent_schemas(&self, _agent: &str) -> Option<AgentSchemas> {
+    /// What an agent takes and gives; `None` if the agent is not known here.
+    fn agent_schemas(&self, _agent: &str) -> Option<Schemas> {
+        None
+    }
+    /// What an action takes and gives; `None` if the action is not known here.
+    fn action_schemas(&self, _action: &str) -> Option<Schemas> {
         None
     }
     /// Ids of all workflows of the environment.
@@ -38,12 +42,12 @@ pub trait Catalog {
     }
 }
 
-/// The JSON Schemas of an agent.
+/// The JSON Schemas of an agent or an action.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct AgentSchemas {
-    /// What it takes; anything when absent.
+pub struct Schemas {
+    /// What it takes; anything when absent. An agent's has no property as required that it has a default for.
     pub input: Option<Value>,
-    /// What it gives; `{result: text}` when absent.
+    /// What it gives; not known when absent.
     pub output: Option<Value>,
 }
 

@@ -94,7 +94,7 @@ impl Decider<'_> {
     }
 
     /// What a scope binds by its role: the current item, the caught error. Only what the path can mean.
-    fn scope_locals(&self, number: ScopeNo, path: &Path) -> Result<Locals, Stop> {
+    pub(super) fn scope_locals(&self, number: ScopeNo, path: &Path) -> Result<Locals, Stop> {
         let Some(scope) = self.state.scopes.get(&number) else { return Ok(Locals::new()) };
         let Some(owner) = scope.owner.and_then(|owner| self.state.steps.get(&owner)) else { return Ok(Locals::new()) };
         let wanted = |name: &str| match path.segments().first() {

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::data::{Locals, Missing};
 use super::decide::Decider;
 use super::inputs::Stop;
 use super::open::Scope;
-use super::{Activity, Event, Message, RunError, ScopeNo, StepNo, Then};
+use super::{Activity, Event, Message, RunError, ScopeNo, ScopeRole, StepNo, Then};
 use crate::error::{Category, Failure};
+use crate::expr::Path;
 use crate::ids::{StepId, Visit};
 use crate::json::{Json, Payload};
 use crate::model::{Call, Fail, Foreach, Next, Operation, SignalWait, State, StateKind, Switch, Wait};
@@ -168,19 +169,30 @@ impl Decider<'_> {
         })
     }
 
-    /// An agent's input is laid over what the step before it gave, of its own scope or of those around it.
     fn add_previous(&self, scope: ScopeNo, input: &mut Value) -> Result<(), Stop> {
         let Value::Object(fields) = input else { return Ok(()) };
-        let mut at = Some(scope);
-        while let Some(scope) = at.and_then(|number| self.state.scopes.get(&number)) {
-            if let Some(last) = &scope.last {
-                let previous = self.with_value(last, Value::clone)?;
-                fields.entry(PREVIOUS).or_insert(previous);
-                return Ok(());
-            }
-            at = scope.parent;
+        if !fields.contains_key(PREVIOUS) {
+            fields.insert(PREVIOUS.to_owned(), self.previous(scope)?);
         }
         Ok(())
+    }
+
+    /// What an agent's variables are laid over: what the step before it gave, of its own scope or of those around it. An item begins
+    /// with itself, as an object or under its name, and the run with its input.
+    fn previous(&self, scope: ScopeNo) -> Result<Value, Stop> {
+        let mut at = self.state.scopes.get(&scope);
+        while let Some(scope) = at {
+            if let Some(last) = &scope.last {
+                return self.with_value(last, Value::clone);
+            }
+            if let ScopeRole::Item(_) = scope.role
+                && let Some((name, item)) = self.scope_locals(scope.number, &Path::root())?.into_iter().next()
+            {
+                return Ok(if item.is_object() { item } else { json!({name: item}) });
+            }
+            at = scope.parent.and_then(|parent| self.state.scopes.get(&parent));
+        }
+        self.with_value(&self.state.input, Value::clone)
     }
 
     fn begin_switch(&mut self, scope: ScopeNo, switch: &Switch) -> Result<Entered, Missing> {

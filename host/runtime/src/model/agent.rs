@@ -1,3 +1,4 @@
+use caisson_core::definition::Schemas;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -184,6 +185,16 @@ impl AgentSpec {
         };
         agent.check()?;
         Ok(agent)
+    }
+
+    /// What it takes and gives. What it has a default for nobody has to give.
+    pub fn schemas(&self) -> Schemas {
+        let mut input = self.input_schema.clone();
+        if let Some(required) = input.as_mut().and_then(|input| input.get_mut("required")).and_then(Value::as_array_mut)
+        {
+            required.retain(|name| name.as_str().is_none_or(|name| !self.defaults.contains_key(name)));
+        }
+        Schemas { input, output: self.output_schema.clone() }
     }
 
     fn check(&self) -> Result<(), AgentError> {

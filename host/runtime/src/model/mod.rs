@@ -19,6 +19,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use caisson_core::definition::Schemas;
 use caisson_core::ids::Realm;
 use caisson_core::schema::Problem;
 use parking_lot::RwLock;
@@ -251,9 +252,11 @@ impl Models {
         self.0.write().environments.insert(environment.into(), agents);
     }
 
-    /// The names of an environment's agents, sorted.
-    pub fn agents(&self, environment: &str) -> Vec<String> {
-        self.0.read().environments.get(environment).map(|agents| agents.keys().cloned().collect()).unwrap_or_default()
+    /// An environment's agents by name: what each takes and gives.
+    pub fn agents(&self, environment: &str) -> BTreeMap<String, Schemas> {
+        let known = self.0.read();
+        let agents = known.environments.get(environment).into_iter().flatten();
+        agents.map(|(name, agent)| (name.clone(), agent.schemas())).collect()
     }
 
     /// Answers a guest's request, JSON in and out.

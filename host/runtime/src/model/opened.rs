@@ -3,7 +3,7 @@
 //! It is one answer of the journal, so that a file that changes while a step runs does not change what the step goes by. Live are only
 //! the model and its settings, which each turn looks up by the agent's name.
 
-use caisson_core::schema::{Problem, Validator};
+use caisson_core::schema::{Problem, Validator, taken};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -19,9 +19,12 @@ pub(super) struct Open {
     pub(super) agent: String,
     #[serde(default)]
     task: Option<String>,
-    /// What is checked, and fills the prompt.
+    /// What the agent is given.
     #[serde(default)]
     variables: Map<String, Value>,
+    /// What the variables are laid over, of which a closed input schema takes only what it names.
+    #[serde(default)]
+    previous: Map<String, Value>,
 }
 
 /// What the loop goes by.
@@ -50,15 +53,20 @@ pub(super) fn open(environment: &str, agents: &Agents, open: Open) -> Result<Ope
         output_schema: agent.output_schema.clone(),
         limits: agent.limits,
     };
+    let mut given = match &agent.input_schema {
+        Some(schema) => taken(schema, open.previous),
+        None => open.previous,
+    };
+    given.extend(open.variables);
     if let Some(schema) = &agent.input_schema {
         let mut input = agent.defaults.clone();
-        input.extend(open.variables.clone());
+        input.extend(given.clone());
         opened.problems = problems(schema, &Value::Object(input))?;
         if !opened.problems.is_empty() {
             return Ok(opened);
         }
     }
-    let prompt = agent.render(&open.variables).map_err(|e| Error::Invalid(e.to_string()))?;
+    let prompt = agent.render(&given).map_err(|e| Error::Invalid(e.to_string()))?;
     opened.messages = converse(prompt, Vec::new(), open.task)
         .ok_or_else(|| Error::Invalid(format!("agent '{}' has neither a prompt nor a task", agent.name)))?;
     for tool in &agent.tools {

@@ -1,12 +1,16 @@
 //! Definitions on their way in: as a JSON value in a body, as YAML text in a body, or as YAML itself.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use axum::extract::Request;
-use caisson_core::definition::{self, Catalog, Format, Reading};
+use caisson_core::definition::{self, Catalog, Format, Reading, Schemas};
 use caisson_core::ids::Realm;
 use caisson_core::json::Json;
 use caisson_core::model::{Definition, StateKind};
-use caisson_core::ports::{DefinitionFilter, PageRequest};
+use caisson_core::ports::{ActionInfo, DefinitionFilter, PageRequest};
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Api;
@@ -85,7 +89,7 @@ pub async fn accept(api: &Api, realm: &Realm, reading: &Reading) -> Result<(Json
 
 /// Everything that is wrong or odd, with what exists in the realm.
 pub async fn validate(api: &Api, realm: &Realm, reading: &Reading) -> Result<Validation, ApiError> {
-    validate_with(api, realm, reading, &[]).await
+    validate_with(api, realm, reading, &BTreeMap::new()).await
 }
 
 /// The same, with agents that are about to be registered.
@@ -93,18 +97,23 @@ pub async fn validate_with(
     api: &Api,
     realm: &Realm,
     reading: &Reading,
-    agents: &[String],
+    agents: &BTreeMap<String, Schemas>,
 ) -> Result<Validation, ApiError> {
     let workflows = match &reading.definition {
         Some(definition) if calls_others(definition) => known_workflows(api, realm, definition).await?,
         _ => Some(Vec::new()),
     };
     let known = Known {
-        actions: api.service.ports().runner.actions(realm).into_iter().map(|action| action.name.to_string()).collect(),
-        agents: api.catalog.agents(realm).into_iter().chain(agents.iter().cloned()).collect(),
+        actions: api.service.ports().runner.actions(realm).into_iter().map(named).collect(),
+        agents: api.catalog.agents(realm).into_iter().chain(agents.clone()).collect(),
         workflows,
     };
     Ok(reading.validation(&known).into())
+}
+
+fn named(action: ActionInfo) -> (String, Schemas) {
+    let schema = |schema: Option<Arc<Value>>| schema.map(Arc::unwrap_or_clone);
+    (action.name.to_string(), Schemas { input: schema(action.input_schema), output: schema(action.output_schema) })
 }
 
 fn calls_others(definition: &Definition) -> bool {
@@ -128,20 +137,26 @@ async fn known_workflows(api: &Api, realm: &Realm, definition: &Definition) -> R
 
 /// What there is in a realm, for [`Reading::validation`].
 pub struct Known {
-    /// Full names of actions.
-    pub actions: Vec<String>,
-    /// Names of agents.
-    pub agents: Vec<String>,
+    /// Actions by full name.
+    pub actions: BTreeMap<String, Schemas>,
+    /// Agents by name.
+    pub agents: BTreeMap<String, Schemas>,
     /// Ids of workflows; `None` if they are too many to say.
     pub workflows: Option<Vec<String>>,
 }
 
 impl Catalog for Known {
     fn actions(&self) -> Option<Vec<String>> {
-        Some(self.actions.clone())
+        Some(self.actions.keys().cloned().collect())
     }
     fn agents(&self) -> Option<Vec<String>> {
-        Some(self.agents.clone())
+        Some(self.agents.keys().cloned().collect())
+    }
+    fn agent_schemas(&self, agent: &str) -> Option<Schemas> {
+        self.agents.get(agent).cloned()
+    }
+    fn action_schemas(&self, action: &str) -> Option<Schemas> {
+        self.actions.get(action).cloned()
     }
     fn workflows(&self) -> Option<Vec<String>> {
         self.workflows.clone()

@@ -5,7 +5,7 @@ mod load;
 mod observed;
 mod plugins;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,6 +14,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use caisson_core::definition::Schemas;
 use caisson_core::error::{Category, Failure};
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::json::Json;
@@ -62,8 +63,8 @@ impl Evaluator for Echo {
 
 #[async_trait]
 impl Catalog for Echo {
-    fn agents(&self, _: &Realm) -> Vec<String> {
-        Vec::new()
+    fn agents(&self, _: &Realm) -> BTreeMap<String, Schemas> {
+        BTreeMap::new()
     }
     async fn refresh(&self) {}
     async fn files(&self, _: &Realm) -> Option<Vec<FileText>> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use caisson_core::definition::Schemas;
 use caisson_core::ids::Realm;
 use caisson_core::json::Json;
 use caisson_core::ports::{Entry, Invocation, ResourceKind, ResourceRow, Resources, StoreError};
@@ -81,7 +82,7 @@ impl Around {
 
 #[async_trait]
 impl Catalog for Around {
-    fn agents(&self, realm: &Realm) -> Vec<String> {
+    fn agents(&self, realm: &Realm) -> BTreeMap<String, Schemas> {
         self.models.agents(&realm.environment)
     }
 

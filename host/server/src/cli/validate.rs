@@ -1,9 +1,10 @@
 //! `caisson validate`: findings as a good compiler shows them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use caisson_core::definition::{self, Catalog, Format};
-use caisson_core::plugin::Package;
+use caisson_core::definition::{self, Catalog, Format, Schemas};
+use caisson_core::plugin::{ActionSpec, Package};
 use caisson_runtime::{built_in_packages, inspect};
 use clap::Args;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report, Severity};
@@ -14,6 +15,7 @@ use super::output::{Style, line};
 use super::serve::report;
 use super::workflows::definition_body;
 use super::{Connection, Outcome, Usage};
+use crate::api::Known;
 use crate::api::wire::{Finding, Validation};
 use crate::client::Client;
 use crate::env::{self, Environment, prompt, read_text};
@@ -44,7 +46,7 @@ enum Against {
     /// Nothing is known.
     Nothing,
     /// The files of environments.
-    Environments(Vec<Known>),
+    Environments(Vec<Files>),
     /// A host.
     Host(Client),
 }
@@ -83,7 +85,7 @@ fn against(args: &ValidateArgs, connection: &Connection) -> anyhow::Result<Again
     if !args.environments.is_empty() {
         let (environments, problems) = env::read(&args.environments).map_err(|e| anyhow::anyhow!("failed to {e}"))?;
         report(&problems);
-        return Ok(Against::Environments(environments.iter().map(Known::of).collect()));
+        return Ok(Against::Environments(environments.iter().map(Files::of).collect()));
     }
     if connection.is_named() {
         return Ok(Against::Host(connection.client()?));
@@ -96,7 +98,7 @@ async fn check(source: &[u8], file: &Path, against: &Against, environment: Optio
     match against {
         Against::Nothing => Ok(local(&Unknown)),
         Against::Environments(all) => match pick(all, file, environment) {
-            Some(known) => Ok(local(known)),
+            Some(files) => Ok(local(&files.known)),
             None => Err(Usage(format!(
                 "which environment is meant? Say so with --environment (there are: {})",
                 all.iter().map(|known| known.name.as_str()).collect::<Vec<_>>().join(", ")
@@ -112,7 +114,7 @@ async fn check(source: &[u8], file: &Path, against: &Against, environment: Optio
 }
 
 /// The environment that is named, else the one whose file it is, else the only one.
-fn pick<'a>(all: &'a [Known], file: &Path, name: Option<&str>) -> Option<&'a Known> {
+fn pick<'a>(all: &'a [Files], file: &Path, name: Option<&str>) -> Option<&'a Files> {
     if let Some(name) = name {
         return all.iter().find(|known| known.name == name);
     }
@@ -122,27 +124,25 @@ fn pick<'a>(all: &'a [Known], file: &Path, name: Option<&str>) -> Option<&'a Kno
 }
 
 /// What the files of an environment hold.
-struct Known {
+struct Files {
     name: String,
-    actions: Vec<String>,
-    agents: Vec<String>,
+    known: Known,
     workflows: Vec<PathBuf>,
-    ids: Vec<String>,
 }
 
-impl Known {
+impl Files {
     fn of(environment: &Environment) -> Self {
         let agents = environment.agents.iter().filter_map(|source| match prompt::read(source) {
-            Ok(agent) => Some(agent.name),
+            Ok(agent) => Some((agent.name.clone(), agent.schemas())),
             Err(problem) => {
                 report(&[problem]);
                 None
             }
         });
-        let mut actions: Vec<String> = built_in_packages().iter().flat_map(action_names).collect();
+        let mut actions: BTreeMap<String, Schemas> = built_in_packages().iter().flat_map(actions_of).collect();
         for (path, read) in environment.plugins.iter().flat_map(|dir| folder::packages(dir)) {
             match read.and_then(|bytes| inspect(&bytes).map_err(|error| error.to_string())) {
-                Ok(package) => actions.extend(action_names(&package)),
+                Ok(package) => actions.extend(actions_of(&package)),
                 Err(message) => report(&[env::Problem::new(&path, message)]),
             }
         }
@@ -151,29 +151,19 @@ impl Known {
         });
         Self {
             name: environment.name.clone(),
-            agents: agents.collect(),
-            actions,
+            known: Known { agents: agents.collect(), actions, workflows: Some(ids.collect()) },
             workflows: environment.workflows.iter().map(|source| source.path.clone()).collect(),
-            ids: ids.collect(),
         }
     }
 }
 
-impl Catalog for Known {
-    fn actions(&self) -> Option<Vec<String>> {
-        Some(self.actions.clone())
-    }
-    fn agents(&self) -> Option<Vec<String>> {
-        Some(self.agents.clone())
-    }
-    fn workflows(&self) -> Option<Vec<String>> {
-        Some(self.ids.clone())
-    }
-}
-
-/// The full names of a plugin's actions.
-fn action_names(package: &Package) -> Vec<String> {
-    package.actions.iter().map(|action| format!("{}.{}", package.id, action.name)).collect()
+/// A plugin's actions by full name.
+fn actions_of(package: &Package) -> Vec<(String, Schemas)> {
+    let named = |action: &ActionSpec| {
+        let schemas = Schemas { input: action.input_schema.clone(), output: action.output_schema.clone() };
+        (format!("{}.{}", package.id, action.name), schemas)
+    };
+    package.actions.iter().map(named).collect()
 }
 
 /// Nothing is known: nothing is refused for it, and the findings say so.
