@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: a cluster, TLS and accounts. Whoever wants those runs NATS and gives its address.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
@@ -72,6 +73,8 @@ pub struct ManagedOptions {
     pub data_dir: PathBuf,
     /// The port; a free one where absent.
     pub port: Option<u16>,
+    /// Whether it tells whoever asks on the loopback what it did ([`ManagedNats::monitor`]).
+    pub monitor: bool,
 }
 
 /// The running server.
@@ -79,6 +82,7 @@ pub struct ManagedOptions {
 pub struct ManagedNats {
     url: String,
     token: String,
+    monitor: Option<String>,
     stop: Sender<()>,
     /// Told when the child is gone for good.
     ended: Option<oneshot::Receiver<()>>,
@@ -92,7 +96,9 @@ impl ManagedNats {
         let prepared = prepare(&dir);
         let dir = prepared.map_err(|source| Error::Directory { path: dir, source })?;
         let token = random_token()?;
-        let server = Server { program, dir, token: token.clone(), port: 0, wanted: options.port };
+        let failed = |error: std::io::Error| Error::Start { reason: error.to_string() };
+        let monitor = options.monitor.then(free_port).transpose().map_err(failed)?;
+        let server = Server { program, dir, token: token.clone(), port: 0, wanted: options.port, monitor };
         let (stop, stopped) = channel();
         let (greeted, greeting) = oneshot::channel();
         let (gone, ended) = oneshot::channel();
@@ -103,9 +109,10 @@ impl ManagedNats {
                 server.look_after(greeted, &stopped);
                 let _ = gone.send(());
             })
-            .map_err(|error| Error::Start { reason: error.to_string() })?;
+            .map_err(failed)?;
         let port = greeting.await.unwrap_or_else(|_| Err(Error::Start { reason: "it was stopped".to_owned() }))?;
-        Ok(Self { url: format!("nats://127.0.0.1:{port}"), token, stop, ended: Some(ended) })
+        let monitor = monitor.map(|port| format!("http://127.0.0.1:{port}"));
+        Ok(Self { url: format!("nats://127.0.0.1:{port}"), token, monitor, stop, ended: Some(ended) })
     }
 
     /// Its address.
@@ -116,6 +123,11 @@ impl ManagedNats {
     /// What it asks for.
     pub fn token(&self) -> &str {
         &self.token
+    }
+
+    /// Where it tells what it did, if that was asked for: `/varz` and the other pages of NATS.
+    pub fn monitor(&self) -> Option<&str> {
+        self.monitor.as_deref()
     }
 
     /// Ends it in good order.
@@ -133,6 +145,7 @@ struct Server {
     token: String,
     port: u16,
     wanted: Option<u16>,
+    monitor: Option<u16>,
 }
 
 impl Server {
@@ -238,7 +251,7 @@ impl Server {
     }
 
     fn configure(&self, path: &Path) -> std::io::Result<()> {
-        let text = format!(
+        let mut text = format!(
             "listen: \"127.0.0.1:{}\"\nauthorization {{ token: \"{}\" }}\njetstream {{ store_dir: {} }}\nlog_file: {}\n\
              logfile_size_limit: 10MB\nlogfile_max_num: 3\n",
             self.port,
@@ -246,6 +259,10 @@ impl Server {
             quoted(&self.dir.join("store")),
             quoted(&self.dir.join("server.log")),
         );
+        if let Some(port) = self.monitor {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "http: \"127.0.0.1:{port}\"");
+        }
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         // It may be there from before.
         file.set_permissions(Permissions::from_mode(0o600))?;

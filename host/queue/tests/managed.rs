@@ -14,7 +14,7 @@ use caisson_test_servers::nats;
 use support::{Wall, connect, soon, step, steps, take};
 
 fn managed(dir: &Path) -> ManagedOptions {
-    ManagedOptions { program: Some(nats::binary()), data_dir: dir.to_owned(), port: None }
+    ManagedOptions { program: Some(nats::binary()), data_dir: dir.to_owned(), port: None, monitor: false }
 }
 
 fn options(server: &ManagedNats) -> Options {

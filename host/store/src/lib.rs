@@ -20,7 +20,7 @@ mod marks;
 mod postgres;
 mod sqlite;
 
-pub use postgres::{PostgresOptions, PostgresStore, migrate};
+pub use postgres::{PostgresOptions, PostgresStore, ScratchDatabase, ServerWork, migrate};
 pub use sqlite::{DATABASE_FILE, SqliteOptions, SqliteStore};
 
 /// What the writer has done since the store was opened.

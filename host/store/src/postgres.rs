@@ -36,6 +36,7 @@ mod resources;
 mod retention;
 #[path = "both/rows.rs"]
 mod rows;
+mod scratch;
 mod sql;
 mod writer;
 
@@ -54,6 +55,8 @@ use self::jobs::Tally;
 use self::notices::Notices;
 use self::writer::{Job, Writer};
 use crate::Counters;
+
+pub use self::scratch::{ScratchDatabase, ServerWork};
 
 // What the files in `both` are compiled for.
 type Adapter = PostgresStore;

@@ -66,7 +66,12 @@ impl Queue {
             None => return Ok(Self { port: Arc::new(EmbeddedQueue::new()), nats: None }),
             Some(NatsConfig::At(nats)) => (options(nats, host)?, None),
             Some(NatsConfig::Managed { program }) => {
-                let options = ManagedOptions { program: program.clone(), data_dir: data_dir.to_path_buf(), port: None };
+                let options = ManagedOptions {
+                    program: program.clone(),
+                    data_dir: data_dir.to_path_buf(),
+                    port: None,
+                    monitor: false,
+                };
                 let server = ManagedNats::start(options).await?;
                 let token = Some(server.token().to_owned());
                 (Options { token, ..Options::new(server.url(), host) }, Some(server))

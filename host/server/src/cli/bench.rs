@@ -2,10 +2,14 @@
 //!
 //! The host is a process of its own, so that its CPU and the load generator's are counted apart. Each part says what it measured.
 
+mod agents;
+mod cluster;
 mod host;
 mod load;
 mod parts;
 mod workflows;
+
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -20,8 +24,20 @@ pub struct BenchArgs {
     #[arg(long)]
     quick: bool,
     /// Only this part; may be repeated.
-    #[arg(long, value_enum, value_name = "PART")]
+    #[arg(long, value_enum, value_name = "PART", conflicts_with = "hosts")]
     only: Vec<Part>,
+    /// Instead of the parts: so many hosts on one PostgreSQL and JetStream, beside one with embedded parts; several numbers in turn, as 1,2,3.
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=16), requires = "database_url")]
+    hosts: Vec<u8>,
+    /// A PostgreSQL server on which a role may make databases: one is made for each number of hosts, and dropped.
+    #[arg(long, value_name = "URL", requires = "hosts")]
+    database_url: Option<String>,
+    /// A nats-server that nobody else uses [default: one is started, found as `--nats managed` finds it].
+    #[arg(long, value_name = "URL", requires = "hosts")]
+    nats_url: Option<String>,
+    /// The nats-server program.
+    #[arg(long, value_name = "PROGRAM", requires = "hosts", conflicts_with = "nats_url")]
+    nats_server: Option<PathBuf>,
 }
 
 /// What can be measured.
@@ -41,6 +57,8 @@ enum Part {
     Neighbour,
     /// Memory of an idle host.
     Idle,
+    /// Agents at once, against a model on the loopback.
+    Agents,
 }
 
 /// One part's figures.
@@ -99,6 +117,15 @@ pub async fn execute(args: BenchArgs, connection: &Connection) -> anyhow::Result
         sections.push(section);
     };
     let sizes = if args.quick { parts::Sizes::quick() } else { parts::Sizes::full() };
+    if let Some(database_url) = &args.database_url {
+        let places =
+            cluster::Places { database_url, nats_url: args.nats_url.as_deref(), nats_server: args.nats_server };
+        cluster::compare(&args.hosts, places, &sizes, &mut done).await?;
+        if connection.json {
+            line(&report(&sections, args.quick)?);
+        }
+        return Ok(Outcome::Done);
+    }
     let host = if connection.is_named() { BenchHost::remote(connection.client()?) } else { BenchHost::start().await? };
     if !connection.json {
         line(&format!(
@@ -133,18 +160,25 @@ pub async fn execute(args: BenchArgs, connection: &Connection) -> anyhow::Result
         if wanted(Part::Waiting) {
             done(parts::waiting(&host, &sizes).await?);
         }
+        if wanted(Part::Agents) {
+            done(agents::agents().await?);
+        }
         anyhow::Ok(())
     }
     .await;
     host.stop().await;
     result?;
     if connection.json {
-        line(&serde_json::to_string(&serde_json::json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "build": if cfg!(debug_assertions) { "development" } else { "release" },
-            "quick": args.quick,
-            "sections": sections,
-        }))?);
+        line(&report(&sections, args.quick)?);
     }
     Ok(Outcome::Done)
+}
+
+fn report(sections: &[Section], quick: bool) -> serde_json::Result<String> {
+    serde_json::to_string(&serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "build": if cfg!(debug_assertions) { "development" } else { "release" },
+        "quick": quick,
+        "sections": sections,
+    }))
 }

@@ -37,8 +37,13 @@ impl BenchHost {
         Self { client, own: None }
     }
 
-    /// Starts one.
+    /// Starts one with embedded parts.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with more arguments.
+    pub async fn start_with(args: &[String]) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir().context("failed to make a temporary directory")?;
         let key_file = directory.path().join("key");
         let program = std::env::current_exe().context("failed to find this program")?;
@@ -47,6 +52,7 @@ impl BenchHost {
             .arg(directory.path().join("data"))
             .arg("--admin-key-file")
             .arg(&key_file)
+            .args(args)
             .env("CAISSON_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -63,12 +63,24 @@ pub async fn runs(
     at_once: usize,
     wait: bool,
 ) -> anyhow::Result<Load> {
+    runs_over(&[client], workflow, input, count, at_once, wait).await
+}
+
+/// The same over several hosts, in turn.
+pub async fn runs_over(
+    clients: &[&Client],
+    workflow: &'static str,
+    input: &serde_json::Value,
+    count: usize,
+    at_once: usize,
+    wait: bool,
+) -> anyhow::Result<Load> {
     let body = serde_json::json!({"workflowId": workflow, "input": input}).to_string();
     let next = Arc::new(AtomicUsize::new(0));
     let begin = Instant::now();
     let mut workers = JoinSet::new();
-    for _ in 0..at_once.min(count) {
-        let (client, body, next) = (client.clone(), body.clone(), next.clone());
+    for client in clients.iter().cycle().take(at_once.min(count)) {
+        let (client, body, next) = (Client::clone(client), body.clone(), next.clone());
         workers.spawn(async move {
             let mut done = Vec::new();
             while next.fetch_add(1, Ordering::Relaxed) < count {

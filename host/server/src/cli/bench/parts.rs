@@ -20,7 +20,7 @@ use crate::api::approvals::ApprovalList;
 use crate::client::Client;
 
 /// Requests at once, as the comparisons were made.
-const AT_ONCE: usize = 50;
+pub(super) const AT_ONCE: usize = 50;
 
 /// Time for a host to settle before its memory is read.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -30,8 +30,8 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// How much is measured.
 pub struct Sizes {
-    runs: usize,
-    singles: usize,
+    pub(super) runs: usize,
+    pub(super) singles: usize,
     calls: usize,
     items: [u32; 3],
     waiting: usize,
@@ -50,12 +50,12 @@ impl Sizes {
     }
 }
 
-fn input() -> serde_json::Value {
+pub(super) fn input() -> serde_json::Value {
     json!({"from": "bench"})
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
-fn float(count: usize) -> f64 {
+pub(super) fn float(count: usize) -> f64 {
     count as f64
 }
 
