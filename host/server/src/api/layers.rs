@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header;
+use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::{FutureExt, Stream, StreamExt};
@@ -26,7 +26,7 @@ pub async fn guard(State(metrics): State<Arc<Metrics>>, request: Request, next: 
     let start = Instant::now();
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let response = AssertUnwindSafe(next.run(lingering(request))).catch_unwind().await.unwrap_or_else(|panic| {
+    let mut response = AssertUnwindSafe(next.run(lingering(request))).catch_unwind().await.unwrap_or_else(|panic| {
         let reason = panic
             .downcast_ref::<String>()
             .map(String::as_str)
@@ -35,6 +35,8 @@ pub async fn guard(State(metrics): State<Arc<Metrics>>, request: Request, next: 
         tracing::error!(%method, path, reason, "a handler panicked");
         ApiError::internal("the host made a mistake; it is in its log").into_response()
     });
+    // What is data stays data, whatever is in it.
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     metrics.request(method.as_str(), path.as_deref(), response.status().as_u16());
     let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::debug!(%method, path, status = response.status().as_u16(), ms, "request");

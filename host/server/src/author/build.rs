@@ -17,7 +17,7 @@ use super::project::{Language, MANIFEST, Project, SCRIPT, replace_file};
 use super::show::{answer, size};
 use super::world;
 use crate::cli::Outcome;
-use crate::cli::output::{duration, line};
+use crate::cli::output::{duration, json_line, line};
 
 #[derive(Debug, Args)]
 pub struct BuildArgs {
@@ -55,7 +55,7 @@ pub async fn execute(args: BuildArgs, json: bool) -> anyhow::Result<Outcome> {
     let project = Project::open(&args.dir)?;
     let Built { package, took, .. } = build(&project, Effort::Whole).await?;
     if json {
-        line(&serde_json::to_string(&answer(&package))?);
+        json_line(&serde_json::to_string(&answer(&package))?);
         return Ok(Outcome::Done);
     }
     let output = project.output();

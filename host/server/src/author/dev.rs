@@ -15,7 +15,7 @@ use clap::Args;
 use super::build::{self, Effort};
 use super::grants::GrantArgs;
 use super::project::Project;
-use crate::cli::output::{clean, duration, line};
+use crate::cli::output::{clean, duration, line, note};
 use crate::cli::plugins::{Upload, upload};
 use crate::cli::{Connection, Environment, Outcome};
 use crate::client::Client;
@@ -82,11 +82,8 @@ impl Live<'_> {
     /// Builds and uploads; what fails is said, and changes nothing.
     async fn swap(&mut self, changed: Instant) {
         if let Err(error) = self.try_swap(changed).await {
-            eprintln!("error: {error:#}");
-            eprintln!(
-                "{}",
-                if self.digest.is_some() { "the version before stays in force" } else { "nothing is in force yet" }
-            );
+            note(&format!("error: {error:#}"));
+            note(if self.digest.is_some() { "the version before stays in force" } else { "nothing is in force yet" });
         }
     }
 

@@ -9,7 +9,7 @@ use super::build;
 use super::project::{MANIFEST, Project};
 use super::show::{answer, print};
 use crate::cli::Outcome;
-use crate::cli::output::line;
+use crate::cli::output::json_line;
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -29,7 +29,7 @@ pub async fn execute(args: InspectArgs, json: bool) -> anyhow::Result<Outcome> {
         caisson_runtime::inspect(&bytes).with_context(|| shown.to_string())?
     };
     if json {
-        line(&serde_json::to_string(&answer(&package))?);
+        json_line(&serde_json::to_string(&answer(&package))?);
     } else {
         print(&package);
     }

@@ -3,7 +3,7 @@
 use caisson_core::ports::{LogLevel, LogLine};
 
 use crate::api::wire::LogLine as HostLine;
-use crate::cli::output::clean;
+use crate::cli::output::{clean, note};
 
 /// A line's level in so many columns.
 const LEVEL_WIDTH: usize = 5;
@@ -44,5 +44,5 @@ pub fn of_host(line: &HostLine) -> String {
 
 /// To standard error, as it comes.
 pub fn show(line: &LogLine) {
-    eprintln!("{}", text(line));
+    note(&text(line));
 }

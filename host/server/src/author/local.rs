@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 use super::stage::Current;
 use crate::app::default_cache_dir;
+use crate::cli::output::note;
 
 /// Instances at once: an entry, and what it may need beside it.
 const SLOTS: u32 = 4;
@@ -212,7 +213,7 @@ async fn or_say<T>(what: impl Future<Output = T>, words: &str) -> T {
     match tokio::time::timeout(PATIENCE, &mut what).await {
         Ok(done) => done,
         Err(_) => {
-            eprintln!("{words}");
+            note(words);
             what.await
         }
     }

@@ -21,7 +21,7 @@ use super::project::Project;
 use super::show::size;
 use super::stage::{Current, Stage};
 use super::wake::{self, Event};
-use crate::cli::output::{clean, duration, line};
+use crate::cli::output::{clean, duration, json_line, line, note};
 use crate::cli::run::read_value;
 use crate::cli::{Outcome, Usage as WrongUsage};
 
@@ -79,12 +79,12 @@ pub async fn execute(args: RunArgs, json: bool) -> anyhow::Result<Outcome> {
         let entry = local.enter(&action, &input, &place, turn.clone()).await?.entry;
         usage = usage.plus(entry.usage);
         for warning in &entry.warnings {
-            eprintln!("warning: {} ({})", clean(&warning.message), warning.code);
+            note(&format!("warning: {} ({})", clean(&warning.message), warning.code));
         }
         let Ok(Ended::Suspend(suspension)) = &entry.result else { break entry.result };
         let Some(event) = events.take(suspension) else { break entry.result };
-        eprintln!("suspended: {}", clean(&wake::shown(suspension).to_string()));
-        eprintln!("woken by {}", clean(&event.to_string()));
+        note(&format!("suspended: {}", clean(&wake::shown(suspension).to_string())));
+        note(&format!("woken by {}", clean(&event.to_string())));
         turn = Turn {
             entry: turn.entry + 1,
             now: turn.now.plus_ms(event.due_ms(suspension)),
@@ -95,7 +95,7 @@ pub async fn execute(args: RunArgs, json: bool) -> anyhow::Result<Outcome> {
     events.warn();
     show(&result, usage, turn.entry + 1, json)?;
     if !json {
-        eprintln!("{} in {took}", used(usage));
+        note(&format!("{} in {took}", used(usage)));
     }
     Ok(if result.is_ok() { Outcome::Done } else { Outcome::Failed })
 }
@@ -162,7 +162,7 @@ impl Waiting {
     /// About what was never asked for.
     fn warn(&self) {
         for (flag, _) in &self.0 {
-            eprintln!("warning: {} was not used: the step never waited for it", clean(flag));
+            note(&format!("warning: {} was not used: the step never waited for it", clean(flag)));
         }
     }
 }
@@ -176,22 +176,22 @@ fn show(result: &Result<Ended, Failure>, usage: Usage, entries: u32, json: bool)
             Err(failure) => ("failure", Json::of(failure).value()),
         };
         answer[name] = value;
-        line(&answer.to_string());
+        json_line(&answer.to_string());
         return Ok(());
     }
     match result {
-        Ok(Ended::Done(value)) => line(&pretty(&value.value())?),
+        Ok(Ended::Done(value)) => json_line(&pretty(&value.value())?),
         Ok(Ended::Suspend(suspension)) => {
             line(&format!("suspended {}", pretty(&wake::shown(suspension))?));
-            eprintln!("{}", hint(suspension));
+            note(&hint(suspension));
         }
         Err(failure) => {
             line(&format!("failed: {} ({}, {})", clean(&failure.message), failure.code, failure.category.as_str()));
             if let Some(details) = &failure.details {
-                line(&pretty(&details.value())?);
+                json_line(&pretty(&details.value())?);
             }
             if failure.code == "CAPABILITY_DENIED" {
-                eprintln!("here nothing is granted but by --grant, or by --grant-all for what the manifest asks for");
+                note("here nothing is granted but by --grant, or by --grant-all for what the manifest asks for");
             }
         }
     }

@@ -7,6 +7,8 @@ use std::process::{Output, Stdio};
 use anyhow::{Context, bail};
 use tokio::process::Command;
 
+use crate::cli::output::note;
+
 /// A program to run in a folder. Its output goes to standard error, so that ours stays clean.
 pub struct Tool {
     command: Command,
@@ -41,7 +43,7 @@ impl Tool {
 
     /// Runs it after saying so.
     pub async fn run(mut self) -> anyhow::Result<()> {
-        eprintln!("running {}", self.shown);
+        note(&format!("running {}", self.shown));
         let status = self.command.status().await.map_err(|error| missing(&self.name, error))?;
         if !status.success() {
             bail!("`{}` ended with {status}", self.shown);
@@ -51,7 +53,7 @@ impl Tool {
 
     /// Runs it after saying so, and gives what it wrote to standard output.
     pub async fn output(mut self) -> anyhow::Result<Vec<u8>> {
-        eprintln!("running {}", self.shown);
+        note(&format!("running {}", self.shown));
         let output = self.captured().await?;
         if !output.status.success() {
             bail!("`{}` ended with {}", self.shown, output.status);

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::json;
 
-use super::output::{Style, Table, clean, line, moment, or_dash};
+use super::output::{Style, Table, clean, json_line, line, moment, note, or_dash};
 use super::{Connection, Environment, Outcome};
 use crate::api::agents::{AgentAnswer, AgentList};
 use crate::api::plugin_invoke::{InvokeAnswer, InvokeBody};
@@ -56,7 +56,7 @@ pub async fn execute(command: AgentsCommand, connection: &Connection) -> anyhow:
 async fn list(client: &Client, json: bool, environment: &Environment) -> anyhow::Result<Outcome> {
     let text = client.send(Method::GET, "/agents", &environment.query(), Payload::Empty).await?;
     if json {
-        line(&text);
+        json_line(&text);
         return Ok(Outcome::Done);
     }
     let list: AgentList = client.parse(&text)?;
@@ -80,7 +80,7 @@ async fn show(client: &Client, json: bool, name: &str, environment: &Environment
     let path = format!("/agents/{}", segment(name));
     let text = client.send(Method::GET, &path, &environment.query(), Payload::Empty).await?;
     if json {
-        line(&text);
+        json_line(&text);
         return Ok(Outcome::Done);
     }
     let AgentAnswer { agent } = client.parse(&text)?;
@@ -114,16 +114,16 @@ async fn run(
     let path = "/plugins/agent/actions/run/invoke";
     let text = client.send(Method::POST, path, &environment.query(), Payload::json(&body)).await?;
     if json {
-        line(&text);
+        json_line(&text);
     }
     let answer: InvokeAnswer = client.parse(&text)?;
     for warning in answer.warnings.iter().filter(|_| !json) {
-        eprintln!("warning: {} ({})", clean(&warning.message), clean(&warning.code));
+        note(&format!("warning: {} ({})", clean(&warning.message), clean(&warning.code)));
     }
     match (answer.outcome, answer.failure) {
         (_, Some(failure)) => {
             if !json {
-                eprintln!("{} ({})", clean(&failure.message), clean(&failure.code));
+                note(&format!("{} ({})", clean(&failure.message), clean(&failure.code)));
             }
             Ok(Outcome::Failed)
         }
@@ -131,7 +131,7 @@ async fn run(
             if !json {
                 let shown = serde_json::to_value(&outcome).context("failed to read the answer")?;
                 let output = shown.get("output").cloned().unwrap_or(shown);
-                line(&clean(&serde_json::to_string_pretty(&output).unwrap_or_default()));
+                json_line(&serde_json::to_string_pretty(&output).unwrap_or_default());
             }
             Ok(Outcome::Done)
         }

@@ -4,7 +4,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::output::{Style, Table, clean, line, moment, or_dash, shorten};
+use super::output::{Style, Table, clean, json_line, line, moment, or_dash, shorten};
 use super::{Connection, Outcome};
 use crate::api::approvals::{ApprovalAnswer, ApprovalList, DecisionBody};
 use crate::api::wire::Approval;
@@ -55,7 +55,7 @@ async fn list(client: &Client, json: bool, status: &str) -> anyhow::Result<Outco
     }
     let text = client.send(Method::GET, "/approvals", &query, Payload::Empty).await?;
     if json {
-        line(&text);
+        json_line(&text);
         return Ok(Outcome::Done);
     }
     let list: ApprovalList = client.parse(&text)?;
@@ -85,7 +85,7 @@ async fn decide(
     let approval = find(client, id).await?;
     let text = send(client, &approval, approve, comment).await?;
     if json {
-        line(&text);
+        json_line(&text);
     } else {
         let ApprovalAnswer { approval } = client.parse(&text)?;
         line(&format!("approval {} is {}", clean(&approval.id), Style::stdout().status(&approval.status)));

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::output::{Style, Table, line};
+use super::output::{Style, Table, json_line, line};
 use super::{Connection, Outcome};
 use host::BenchHost;
 
@@ -122,7 +122,7 @@ pub async fn execute(args: BenchArgs, connection: &Connection) -> anyhow::Result
             cluster::Places { database_url, nats_url: args.nats_url.as_deref(), nats_server: args.nats_server };
         cluster::compare(&args.hosts, places, &sizes, &mut done).await?;
         if connection.json {
-            line(&report(&sections, args.quick)?);
+            json_line(&report(&sections, args.quick)?);
         }
         return Ok(Outcome::Done);
     }
@@ -169,7 +169,7 @@ pub async fn execute(args: BenchArgs, connection: &Connection) -> anyhow::Result
     host.stop().await;
     result?;
     if connection.json {
-        line(&report(&sections, args.quick)?);
+        json_line(&report(&sections, args.quick)?);
     }
     Ok(Outcome::Done)
 }

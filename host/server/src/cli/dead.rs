@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::output::{Style, Table, clean, line, moment, or_dash};
+use super::output::{Style, Table, clean, json_line, line, moment, or_dash};
 use super::{Connection, Environment, Outcome};
 use crate::api::dead::DeadList;
 use crate::api::runs::RunAnswer;
@@ -57,7 +57,7 @@ pub async fn execute(command: DeadCommand, connection: &Connection) -> anyhow::R
 async fn list(client: &Client, json: bool, query: &[(&str, String)]) -> anyhow::Result<Outcome> {
     let text = client.send(Method::GET, "/dead", query, Payload::Empty).await?;
     if json {
-        line(&text);
+        json_line(&text);
         return Ok(Outcome::Done);
     }
     let list: DeadList = client.parse(&text)?;
@@ -82,7 +82,7 @@ async fn list(client: &Client, json: bool, query: &[(&str, String)]) -> anyhow::
 async fn show(client: &Client, json: bool, run: &str, step: &str) -> anyhow::Result<Outcome> {
     let text = client.send(Method::GET, &path(run, step), &[], Payload::Empty).await?;
     if json {
-        line(&text);
+        json_line(&text);
         return Ok(Outcome::Done);
     }
     let StepAnswer { step } = client.parse(&text)?;
@@ -99,7 +99,7 @@ async fn replay(client: &Client, json: bool, run: &str, step: &str) -> anyhow::R
     let path = format!("{}/replay", path(run, step));
     let text = client.send(Method::POST, &path, &[], Payload::Empty).await?;
     if json {
-        line(&text);
+        json_line(&text);
     } else {
         let RunAnswer { run: new } = client.parse(&text)?;
         line(&format!("run {} goes on where run {} was given up", clean(&new.id), clean(run)));

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use super::output::{Style, Table, line, moment};
+use super::output::{Style, Table, json_line, moment};
 use super::{Connection, Outcome};
 use crate::api::hosts::{HostList, HostView};
 use crate::client::Payload;
@@ -11,7 +11,7 @@ pub async fn execute(connection: &Connection) -> anyhow::Result<Outcome> {
     let client = connection.client()?;
     let text = client.send(Method::GET, "/hosts", &[], Payload::Empty).await?;
     if connection.json {
-        line(&text);
+        json_line(&text);
         return Ok(Outcome::Done);
     }
     let list: HostList = client.parse(&text)?;

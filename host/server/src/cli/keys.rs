@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::output::{Style, Table, clean, line, moment, or_dash};
+use super::output::{Style, Table, clean, json_line, line, moment, or_dash};
 use super::{Connection, Outcome};
 use crate::api::api_keys::{ApiKeyList, CreateBody, CreatedAnswer};
 use crate::api::auth::Role;
@@ -47,7 +47,7 @@ pub async fn execute(command: KeysCommand, connection: &Connection) -> anyhow::R
         KeysCommand::List { tenant } => {
             let text = client.send(Method::GET, "/api-keys", &of_tenant(tenant), Payload::Empty).await?;
             if connection.json {
-                line(&text);
+                json_line(&text);
                 return Ok(Outcome::Done);
             }
             let list: ApiKeyList = client.parse(&text)?;
@@ -71,7 +71,7 @@ pub async fn execute(command: KeysCommand, connection: &Connection) -> anyhow::R
             let body = CreateBody { actor, role, teams, tenant };
             let text = client.send(Method::POST, "/api-keys", &[], Payload::json(&body)).await?;
             if connection.json {
-                line(&text);
+                json_line(&text);
                 return Ok(Outcome::Done);
             }
             let made: CreatedAnswer = client.parse(&text)?;

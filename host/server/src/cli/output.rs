@@ -1,4 +1,7 @@
 //! What people see: tables, statuses, times. Text from outside is made harmless before it reaches a terminal.
+//!
+//! Invariant: nothing is written but by [`line`], [`json_line`], [`note`] and, of our own making, [`raw`]. Whoever forgets to [`clean`] what is
+//! put into a line shows a colour too many, and nothing else.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -67,8 +70,22 @@ fn look(status: &str) -> (char, Colour) {
     }
 }
 
-/// Writes a line; a reader that has gone away ends the program quietly.
+/// Writes lines; a reader that has gone away ends the program quietly. Of escape sequences, colours are left where colours are shown.
 pub fn line(text: &str) {
+    write_line(&shown(text, Style::stdout().rich));
+}
+
+/// Writes JSON. What could steer a terminal is escaped, which is the same JSON.
+pub fn json_line(text: &str) {
+    write_line(&escaped(text));
+}
+
+/// Writes lines to standard error, without any escape sequence.
+pub fn note(text: &str) {
+    eprintln!("{}", shown(text, false));
+}
+
+fn write_line(text: &str) {
     let mut out = io::stdout().lock();
     if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush())
         && error.kind() == ErrorKind::BrokenPipe
@@ -77,7 +94,7 @@ pub fn line(text: &str) {
     }
 }
 
-/// Writes without a line's end.
+/// Writes without a line's end, as it is: only for what this program makes itself.
 pub fn raw(text: &str) {
     let mut out = io::stdout().lock();
     // A terminal that has gone away shows nothing; the next line notices.
@@ -100,6 +117,61 @@ pub fn clean(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(clean)
+}
+
+/// Lines without what could steer a terminal, but for colours if they are wanted.
+fn shown(text: &str, colours: bool) -> Cow<'_, str> {
+    let harmless = |c: char| matches!(c, '\n' | '\t') || !is_dangerous(c);
+    if text.chars().all(harmless) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let colour = colour(rest).filter(|_| colours);
+        if let Some(length) = colour {
+            shown.push_str(&rest[..length]);
+            rest = &rest[length..];
+            continue;
+        }
+        let mut after = rest[c.len_utf8()..].chars().peekable();
+        if matches!(c, '\x1b' | '\u{9b}' | '\u{9d}') {
+            skip_sequence(c, &mut after);
+        } else if harmless(c) {
+            shown.push(c);
+        }
+        let left: usize = after.map(char::len_utf8).sum();
+        rest = &rest[rest.len() - left..];
+    }
+    Cow::Owned(shown)
+}
+
+/// The length of a sequence that sets a colour, if one stands here.
+fn colour(text: &str) -> Option<usize> {
+    let codes = text.strip_prefix("\x1b[")?;
+    let end = codes.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    codes[end..].starts_with('m').then_some("\x1b[".len() + end + "m".len())
+}
+
+/// JSON in which every character that could steer a terminal is written as its number.
+fn escaped(text: &str) -> Cow<'_, str> {
+    let harmless = |c: char| matches!(c, '\n' | '\t' | '\r') || !is_dangerous(c);
+    if text.chars().all(harmless) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if harmless(c) {
+            escaped.push(c);
+        } else {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                // Writing to a string cannot fail.
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        }
+    }
+    Cow::Owned(escaped)
 }
 
 fn is_dangerous(c: char) -> bool {
@@ -239,6 +311,23 @@ mod tests {
         ] {
             assert_eq!(clean(text), expected);
         }
+    }
+
+    #[test]
+    fn whoever_forgets_to_clean_shows_a_colour_and_nothing_else() {
+        let text = "\x1b[32mgreen\x1b[0m\nnext\t\x1b[2J\x1b]0;t\x07\u{9b}1A\u{202e}\r\x08end\x1b[31";
+        assert_eq!(shown(text, true), "\x1b[32mgreen\x1b[0m\nnext\tend");
+        assert_eq!(shown(text, false), "green\nnext\tend");
+        assert_eq!(shown("plain é", false), "plain é");
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let value = serde_json::json!({"a": "\u{1b}[31m \u{9b}2J \u{202e} \u{7f} é 😀"});
+        let text = serde_json::to_string_pretty(&value).expect("JSON");
+        let shown = escaped(&text);
+        assert!(shown.chars().all(|c| c == '\n' || !is_dangerous(c)), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"), value);
     }
 
     #[test]

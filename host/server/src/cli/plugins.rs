@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use self::change::{Granting, done, grant, install, put_in_force, remove};
 use self::show::{diff_path, diff_query, list, print_diff, show};
-use super::output::line;
+use super::output::json_line;
 use super::run::read_value;
 use super::{Connection, Environment, Outcome, Usage};
 use crate::api::plugins::PluginAnswer;
@@ -201,7 +201,7 @@ pub async fn execute(command: PluginCommand, connection: &Connection) -> anyhow:
             let text =
                 client.send(Method::GET, &diff_path(&id), &diff_query(&version, &environment), Payload::Empty).await?;
             if json {
-                line(&text);
+                json_line(&text);
             } else {
                 print_diff(&client.parse(&text)?);
             }

@@ -9,7 +9,7 @@ use clap::Args;
 use reqwest::Method;
 use tokio::net::TcpListener;
 
-use super::output::{Style, clean, line};
+use super::output::{Style, clean, json_line, line};
 use super::runs::{outcome, print_end};
 use super::serve::{config, report, stop_on_signals};
 use super::validate::print_findings;
@@ -147,7 +147,7 @@ async fn apply_and_run(
         Ok(text) => text,
         Err(Error::Refused { validation: Some(validation), .. }) => {
             if json {
-                line(&serde_json::to_string(&serde_json::json!({"file": file, "validation": validation}))?);
+                json_line(&serde_json::to_string(&serde_json::json!({"file": file, "validation": validation}))?);
             } else {
                 print_findings(file, &source, &validation);
             }
@@ -181,7 +181,7 @@ async fn start_and_watch(client: &Client, start: StartBody, json: bool) -> anyho
     }
     let outcome = outcome(&run);
     if json {
-        line(&serde_json::to_string(&RunAnswer { run })?);
+        json_line(&serde_json::to_string(&RunAnswer { run })?);
     } else {
         print_end(Style::stdout(), &run);
     }

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::output::{Colour, Style, Table, clean, duration, line, moment, or_dash, shorten};
+use super::output::{Colour, Style, Table, clean, duration, json_line, line, moment, or_dash, shorten};
 use super::watch::{Decider, watch};
 use super::{Connection, Environment, Outcome};
 use crate::api::actions::{CancelBody, SignalAnswer, SignalBody};
@@ -100,7 +100,7 @@ pub async fn execute(command: RunsCommand, connection: &Connection) -> anyhow::R
             let decider = if json { Decider::Nobody } else { Decider::ask_or_hint() };
             let run = watch(&client, &id, decider, json).await?;
             if json {
-                line(&serde_json::to_string(&RunAnswer { run: run.clone() })?);
+                json_line(&serde_json::to_string(&RunAnswer { run: run.clone() })?);
             } else {
                 print_end(Style::stdout(), &run);
             }
@@ -117,7 +117,7 @@ pub async fn execute(command: RunsCommand, connection: &Connection) -> anyhow::R
             let path = format!("/workflow-runs/{}/signals", segment(&id));
             let text = client.send(Method::POST, &path, &[], Payload::json(&body)).await?;
             if json {
-                line(&text);
+                json_line(&text);
             } else {
                 let SignalAnswer { signal } = client.parse(&text)?;
                 line(&format!("delivered signal {} ({})", clean(&signal.name), clean(&signal.id)));
@@ -130,7 +130,7 @@ pub async fn execute(command: RunsCommand, connection: &Connection) -> anyhow::R
 async fn list(client: &Client, json: bool, query: &[(&str, String)]) -> anyhow::Result<Outcome> {
     let text = client.send(Method::GET, "/workflow-runs", query, Payload::Empty).await?;
     if json {
-        line(&text);
+        json_line(&text);
         return Ok(Outcome::Done);
     }
     let list: RunList = client.parse(&text)?;
@@ -157,7 +157,7 @@ async fn show(client: &Client, json: bool, id: &str) -> anyhow::Result<Outcome> 
     let path = format!("/workflow-runs/{}", segment(id));
     let text = client.send(Method::GET, &path, &[], Payload::Empty).await?;
     if json {
-        line(&text);
+        json_line(&text);
         return Ok(Outcome::Done);
     }
     let style = Style::stdout();
@@ -218,7 +218,7 @@ async fn act(client: &Client, json: bool, id: &str, verb: &str, payload: Payload
     let path = format!("/workflow-runs/{}/{verb}", segment(id));
     let text = client.send(Method::POST, &path, &[], payload).await?;
     if json {
-        line(&text);
+        json_line(&text);
     } else {
         let RunAnswer { run } = client.parse(&text)?;
         line(&format!("run {} is {}", clean(&run.id), Style::stdout().status(&run.status)));

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::output::line;
+use super::output::{line, note};
 use super::places::PlaceArgs;
 use super::{DATA_DIR, HostArgs, Outcome};
 use crate::app::{Config, Host};
@@ -106,7 +106,7 @@ pub fn config(args: HostArgs, data_dir: PathBuf) -> Config {
 /// Files that could not be used, on standard error.
 pub fn report(problems: &[Problem]) {
     for problem in problems {
-        eprintln!("warning: {}: {}", problem.path.display(), super::output::clean(&problem.message));
+        note(&format!("warning: {}: {}", problem.path.display(), super::output::clean(&problem.message)));
     }
 }
 
@@ -124,7 +124,7 @@ pub fn stop_on_signals() -> anyhow::Result<CancellationToken> {
                 _ = interrupt.recv() => {}
             }
             if stopping.is_cancelled() {
-                eprintln!("stopped at once; what ran is attempted again at the next start");
+                note("stopped at once; what ran is attempted again at the next start");
                 std::process::exit(1);
             }
             stopping.cancel();

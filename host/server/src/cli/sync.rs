@@ -9,7 +9,7 @@ use notify::{RecursiveMode, Watcher};
 use reqwest::Method;
 use tokio::sync::mpsc;
 
-use super::output::{Style, Table, clean, line, or_dash};
+use super::output::{Style, Table, clean, json_line, line, note, or_dash};
 use super::{Connection, Outcome};
 use crate::api::environments::{ChangeView, SyncAnswer, SyncBody};
 use crate::client::{Client, Payload, segment};
@@ -54,7 +54,7 @@ pub async fn execute(args: SyncArgs, connection: &Connection) -> anyhow::Result<
         while let Ok(Some(())) = tokio::time::timeout(QUIET, events.recv()).await {}
         // A host that is away for a moment, or a directory that is being moved: the next change tries again.
         if let Err(error) = once(&client, &args, connection.json).await {
-            eprintln!("warning: {}", clean(&format!("{error:#}")));
+            note(&format!("warning: {}", clean(&format!("{error:#}"))));
         }
     }
     Ok(Outcome::Done)
@@ -73,7 +73,7 @@ async fn once(client: &Client, args: &SyncArgs, json: bool) -> anyhow::Result<Ou
         let answer: SyncAnswer = client.parse(&text)?;
         broken |= answer.changes.iter().any(|change| change.problem.is_some());
         if json {
-            line(&text);
+            json_line(&text);
         } else {
             show(&environment.name, &answer);
         }

@@ -11,7 +11,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnost
 use reqwest::Method;
 use serde::Serialize;
 
-use super::output::{Style, line};
+use super::output::{Style, json_line, line};
 use super::serve::report;
 use super::workflows::definition_body;
 use super::{Connection, Outcome, Usage};
@@ -69,7 +69,7 @@ pub async fn execute(args: ValidateArgs, connection: &Connection) -> anyhow::Res
             outcome = Outcome::Failed;
         }
         if connection.json {
-            line(&serde_json::to_string(&Checked { file, validation: &validation })?);
+            json_line(&serde_json::to_string(&Checked { file, validation: &validation })?);
         } else {
             print_findings(file, &source, &validation);
         }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::approvals::send;
 use super::display::{Display, REDRAW};
-use super::output::{Colour, Style, clean, line};
+use super::output::{Colour, Style, clean, json_line};
 use super::prompt::{Lines, is_interactive, yes_or_no};
 use crate::api::approvals::ApprovalList;
 use crate::api::runs::RunAnswer;
@@ -85,7 +85,7 @@ impl Watcher<'_> {
     async fn take(&mut self, event: &Live) -> Result<(), Error> {
         match &mut self.display {
             Some(display) => display.show(event),
-            None => line(&serde_json::to_string(event).unwrap_or_default()),
+            None => json_line(&serde_json::to_string(event).unwrap_or_default()),
         }
         match event.kind.as_str() {
             "approval.requested" => self.asked(event).await,

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::output::{Style, Table, clean, duration, line, moment, or_dash};
+use super::output::{Style, Table, clean, duration, json_line, line, moment, or_dash};
 use super::validate::print_findings;
 use super::{Connection, Environment, Outcome};
 use crate::api::workflows::{SavedAnswer, WorkflowAnswer, WorkflowList};
@@ -95,7 +95,7 @@ async fn list(
     query.push(("limit", "500".to_owned()));
     let text = client.send(Method::GET, "/workflows", &query, Payload::Empty).await?;
     if json {
-        line(&text);
+        json_line(&text);
         return Ok(Outcome::Done);
     }
     let list: WorkflowList = client.parse(&text)?;
@@ -127,7 +127,7 @@ async fn show(client: &Client, json: bool, id: &str, environment: &Environment) 
     let path = format!("/workflows/{}", segment(id));
     let text = client.send(Method::GET, &path, &environment.query(), Payload::Empty).await?;
     if json {
-        line(&text);
+        json_line(&text);
         return Ok(Outcome::Done);
     }
     let WorkflowAnswer { workflow } = client.parse(&text)?;
@@ -158,7 +158,7 @@ async fn apply(client: &Client, json: bool, files: &[PathBuf], environment: &Env
     for file in files {
         let source = read_text(file).with_context(|| format!("failed to read {}", file.display()))?;
         match save(client, &source, environment).await {
-            Ok(text) if json => line(&text),
+            Ok(text) if json => json_line(&text),
             Ok(text) => {
                 let saved: SavedAnswer = client.parse(&text)?;
                 print_findings(file, &source, &saved.validation);
@@ -167,7 +167,7 @@ async fn apply(client: &Client, json: bool, files: &[PathBuf], environment: &Env
             Err(Error::Refused { validation: Some(validation), .. }) => {
                 outcome = Outcome::Failed;
                 if json {
-                    line(&serde_json::to_string(&serde_json::json!({"file": file, "validation": validation}))?);
+                    json_line(&serde_json::to_string(&serde_json::json!({"file": file, "validation": validation}))?);
                 } else {
                     print_findings(file, &source, &validation);
                 }
@@ -213,7 +213,7 @@ async fn switch(
     let path = format!("/workflows/{}/{verb}", segment(id));
     let text = client.send(Method::POST, &path, &environment.query(), Payload::Empty).await?;
     if json {
-        line(&text);
+        json_line(&text);
     } else {
         line(&format!("{verb}d {}", clean(id)));
     }

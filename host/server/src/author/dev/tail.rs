@@ -9,7 +9,7 @@ use crate::api::logs::LogList;
 use crate::api::runs::RunList;
 use crate::api::steps::StepList;
 use crate::api::wire::{LogLine, Run, Step};
-use crate::cli::output::{clean, line};
+use crate::cli::output::{clean, line, note};
 use crate::client::{Client, Error, segment};
 
 /// Runs that are followed at once: more than a person reads.
@@ -61,7 +61,7 @@ impl Tail {
             Ok(()) => self.silent = false,
             Err(error) if self.silent => drop(error),
             Err(error) => {
-                eprintln!("no logs for now: {error}");
+                note(&format!("no logs for now: {error}"));
                 self.silent = true;
             }
         }

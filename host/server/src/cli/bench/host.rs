@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::cli::output::note;
 use crate::client::Client;
 
 /// A host that is not up by then will not be: compiling all plugins takes a development build a minute.
@@ -127,7 +128,7 @@ impl BenchHost {
             return;
         }
         if let Err(error) = own.child.kill().await {
-            eprintln!("warning: the host of the benchmark could not be ended: {error}");
+            note(&format!("warning: the host of the benchmark could not be ended: {error}"));
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{ConsentArgs, Upload, Uploaded, Which, upload};
 use crate::api::plugin_changes::{GrantBody, VersionBody};
 use crate::api::plugins::{DiffAnswer, PluginAnswer};
 use crate::api::wire::{Any, PermissionDiff, Plugin};
-use crate::cli::output::{Style, clean, line, raw};
+use crate::cli::output::{Style, clean, json_line, line, raw};
 use crate::cli::prompt::{Lines, is_interactive, yes_or_no};
 use crate::cli::{Environment, Outcome, Usage};
 use crate::client::{Client, Payload, segment};
@@ -63,7 +63,7 @@ pub(super) async fn install(
     let install = Upload { enable: consent.yes, ..install };
     let Uploaded { text, plugin } = upload(client, bytes, &install).await?;
     if json {
-        line(&text);
+        json_line(&text);
         return Ok(if plugin.status == "FAILED" { Outcome::Failed } else { Outcome::Done });
     }
     done(client, false, &text)?;

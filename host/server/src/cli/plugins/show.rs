@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Which;
 use crate::api::plugins::{DiffAnswer, PluginAnswer, PluginList};
 use crate::api::wire::{Any, PermissionDiff, Plugin};
-use crate::cli::output::{Colour, Style, Table, clean, line, moment, or_dash, shorten};
+use crate::cli::output::{Colour, Style, Table, clean, json_line, line, moment, or_dash, shorten};
 use crate::cli::{Environment, Outcome};
 use crate::client::{Client, Payload, segment};
 
@@ -20,7 +20,7 @@ const LIST_CHARS_MAX: usize = 60;
 pub(super) async fn list(client: &Client, json: bool, environment: &Environment) -> anyhow::Result<Outcome> {
     let text = client.send(Method::GET, "/plugins", &environment.query(), Payload::Empty).await?;
     if json {
-        line(&text);
+        json_line(&text);
         return Ok(Outcome::Done);
     }
     let list: PluginList = client.parse(&text)?;
@@ -74,7 +74,7 @@ pub(super) fn path(which: &Which) -> String {
 pub(super) async fn show(client: &Client, json: bool, which: &Which) -> anyhow::Result<Outcome> {
     let text = client.send(Method::GET, &path(which), &which.environment.query(), Payload::Empty).await?;
     if json {
-        line(&text);
+        json_line(&text);
     } else {
         let PluginAnswer { plugin } = client.parse(&text)?;
         print(&plugin);
