@@ -20,13 +20,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use catalog::{BUILT_IN_ACTIONS, Catalog, Schemas, check};
-pub use diagnostic::{Diagnostic, Severity, Validation, code};
+pub use diagnostic::{Diagnostic, Severity, Validation, code, nearest};
 pub use document::Format;
 
 use crate::model::Definition;
 use catalog::Places;
 use diagnostic::Sink;
-pub(crate) use diagnostic::nearest;
 use document::{Node, Source, Span};
 
 /// What came of reading a definition.

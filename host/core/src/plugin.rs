@@ -18,7 +18,8 @@ use serde_json::Value;
 
 pub use effective::{Denied, Effective};
 pub use grants::{
-    ArtifactsGrant, EventsGrant, GrantError, Grants, HttpGrant, InjectGrant, KvGrant, ModelGrant, NoGrant, SecretsGrant,
+    ArtifactsGrant, EventsGrant, GrantError, Grants, HttpGrant, InjectGrant, KvGrant, ModelGrant, NoGrant,
+    SecretsGrant, ToolsGrant, means_tool,
 };
 pub use host::{HostPattern, Network, is_public};
 

@@ -18,6 +18,7 @@ mod resources;
 mod retention;
 mod secrets;
 mod store;
+mod tools;
 
 pub use action::{
     ActionInfo, ActionRunner, ApprovalRequest, Entry, Invocation, LogLevel, LogLine, LogSink, Outcome, PluginRef,
@@ -40,3 +41,4 @@ pub use store::{
     HostLogLine, IdempotencyRow, ItemRow, NewRun, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunFilter,
     RunRow, RunStats, StepRow, Store, StoreError, StoredRun, TimerRow, VersionRow,
 };
+pub use tools::{NoTools, ServerState, ServerStatus, Tool, ToolAnswer, ToolCall, ToolError, Tools};

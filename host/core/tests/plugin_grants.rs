@@ -61,6 +61,7 @@ fn lists_and_objects_say_the_same() {
             json!(["events:order.*", "model:triager", "tools"]),
             json!({"events": {"names": ["order.*"]}, "model": {"agents": ["triager"]}, "tools": {}}),
         ),
+        (json!(["tools:git.log", "tools:files.*"]), json!({"tools": {"names": ["git.log", "files.*"]}})),
         (json!(["approval", "artifacts"]), json!({"approval": {}, "artifacts": true, "kv": false, "http": null})),
         (json!([]), json!(null)),
     ];
@@ -75,7 +76,8 @@ fn what_is_written_reads_back() {
         "http": {"hosts": ["https://*.example.com:*", "10.0.0.7:80", "fd00::1"], "methods": ["GET"], "private": ["10.0.0.0/8"], "maxRequests": 3, "maxRequestBytes": 4, "maxResponseBytes": 5, "timeoutMs": 6},
         "secrets": {"names": ["A"], "inject": [{"secret": "B", "headers": ["x-token"], "hosts": ["a.example"]}]},
         "kv": {"maxKeys": 1, "maxBytes": 2}, "approval": {}, "events": {"names": ["a*"], "maxEvents": 7},
-        "artifacts": {"maxFiles": 8, "maxBytes": 9}, "model": {"agents": ["m"], "maxCalls": 10}, "tools": {},
+        "artifacts": {"maxFiles": 8, "maxBytes": 9}, "model": {"agents": ["m"], "maxCalls": 10},
+        "tools": {"names": ["git.*"], "maxCalls": 11, "maxResultBytes": 12, "timeoutMs": 13},
     });
     let read = grants(full.clone());
     let again = serde_json::to_value(&read).expect("serialises");
@@ -107,7 +109,10 @@ fn what_is_written_reads_back() {
             "artifacts.maxBytes = 9",
             "model:m",
             "model.maxCalls = 10",
-            "tools",
+            "tools:git.*",
+            "tools.maxCalls = 11",
+            "tools.maxResultBytes = 12",
+            "tools.timeoutMs = 13",
         ]
     );
     let inject_alone = grants(json!({"secrets": {"inject": [{"secret": "B", "hosts": ["a.example"]}]}}));
@@ -358,6 +363,34 @@ fn names_of_events_and_agents() {
     let models = effective(json!(["model"]), json!(["model:triager"]));
     models.agent("triager").expect("granted");
     says(models.agent("writer"), &["not granted", "model:writer"]);
+}
+
+#[test]
+fn names_of_tools() {
+    let tools = effective(json!(["tools"]), json!(["tools:git.log", "tools:files.*"]));
+    for (name, allowed) in [
+        ("git.log", true),
+        ("git.push", false),
+        ("files.read", true),
+        ("files.a.b", true),
+        ("files.", true),
+        ("files", false),
+        ("files2.read", false),
+        ("", false),
+    ] {
+        assert_eq!(tools.tool(name).is_ok(), allowed, "{name}");
+    }
+    for (server, allowed) in [("git", true), ("files", true), ("file", false), ("", false)] {
+        assert_eq!(tools.tool_server(server), allowed, "{server}");
+    }
+    says(tools.tool("git.push"), &["not granted", "caisson plugin grant notify tools:git.push"]);
+    says(effective(json!(["kv"]), json!(["tools"])).tool("git.log"), &["not asked for", "\"tools:git.log\""]);
+    let left = narrowed(json!(["tools"]), json!(["tools"]), json!(["tools:git.*"]));
+    left.tool("git.log").expect("left");
+    says(left.tool("files.read"), &["not left to this step"]);
+    // A star is every tool, and half a name none.
+    effective(json!(["tools:*"]), json!(["tools"])).tool("git.log").expect("every tool");
+    says(effective(json!(["tools:git.l*"]), json!(["tools"])).tool("git.log"), &["not asked for"]);
 }
 
 #[test]

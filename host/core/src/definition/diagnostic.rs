@@ -226,8 +226,8 @@ pub(crate) fn quoted(name: &str) -> String {
     }
 }
 
-/// The candidate that was probably meant.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The candidate that was probably meant, if one of them is near: case, dashes and underscores cost nothing.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Nobody misspells names as long as this, and comparing them takes time.
     const WORD_BYTES_MAX: usize = 128;
     /// With a hundred findings this many comparisons still take a tenth of a second.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::grants::{Grants, SecretsGrant};
+use super::grants::{Grants, SecretsGrant, ToolsGrant, means_tool};
 use super::host::is_public;
 use super::{Capability, Package};
 
@@ -216,6 +216,21 @@ impl Effective {
         })
     }
 
+    /// Whether that tool may be called, by its name with its server's: `SERVER.TOOL`.
+    pub fn tool(&self, name: &str) -> Result<(), Denied> {
+        self.each(&format!("tools:{name}"), |grants| grants.tools.as_ref().is_some_and(|tools| leaves(tools, name)))
+    }
+
+    /// Whether anything of that tool server may be called.
+    pub fn tool_server(&self, server: &str) -> bool {
+        let some = |tools: &ToolsGrant| {
+            tools.names.as_ref().is_none_or(|names| {
+                names.iter().any(|one| one == ANY || one.split_once('.').is_some_and(|(of, _)| of == server))
+            })
+        };
+        self.parties().all(|(_, grants)| grants.tools.as_ref().is_some_and(some))
+    }
+
     /// The smallest of the numbers that the parties name, and the host's own where none does.
     pub fn least(&self, default: u64, number: impl Fn(&Grants) -> Option<u64>) -> u64 {
         // The operator may lift the host's default; manifest and workflow can only lower.
@@ -225,7 +240,7 @@ impl Effective {
     }
 }
 
-/// What a manifest writes where it leaves a secret or a header to the operator.
+/// What a manifest writes where it leaves a secret or a header to the operator; of tools, all there are.
 const ANY: &str = "*";
 
 /// Whose word it is.
@@ -241,6 +256,10 @@ impl Party {
     fn is_silent(self, secrets: &SecretsGrant) -> bool {
         self != Self::Manifest && secrets.names.is_none() && secrets.inject.is_none()
     }
+}
+
+fn leaves(tools: &ToolsGrant, name: &str) -> bool {
+    tools.names.as_ref().is_none_or(|names| names.iter().any(|one| means_tool(one, name)))
 }
 
 fn reads(secrets: &SecretsGrant, name: &str) -> bool {

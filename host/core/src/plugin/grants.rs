@@ -12,7 +12,7 @@ use super::host::{HostPattern, Network};
 /// absent restricts nothing from this side.
 ///
 /// Read from an object (`{"http": {"hosts": ["api.example.com"]}, "kv": {}}`) or, for short, from a list of texts: `"kv"`,
-/// `"http:api.example.com"`, `"secrets:TOKEN"`, `"events:order.paid"`, `"model:triager"`.
+/// `"http:api.example.com"`, `"secrets:TOKEN"`, `"events:order.paid"`, `"model:triager"`, `"tools:git.log"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Grants {
     /// Outgoing HTTP.
@@ -38,7 +38,7 @@ pub struct Grants {
     pub model: Option<ModelGrant>,
     /// Connected tools.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tools: Option<NoGrant>,
+    pub tools: Option<ToolsGrant>,
 }
 
 /// Restrictions of outgoing HTTP. Numbers are per entry of a step; the plugin host has defaults for those that are absent.
@@ -145,6 +145,33 @@ pub struct ModelGrant {
     pub max_calls: Option<u64>,
 }
 
+/// Restrictions of connected tools. Numbers are per entry of a step or per call; the plugin host has defaults for those that are absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ToolsGrant {
+    /// `SERVER.TOOL`, or `SERVER.*` for all of a server; absent means every tool of the environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
+    /// Calls per entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_calls: Option<u64>,
+    /// Bytes of one result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_result_bytes: Option<u64>,
+    /// Time of one call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// Whether a pattern means a tool: `SERVER.TOOL` itself, `SERVER.*` all of a server, `*` every tool.
+pub fn means_tool(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some("") => true,
+        Some(server) => server.ends_with('.') && name.starts_with(server),
+        None => pattern == name,
+    }
+}
+
 /// A capability without restrictions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -224,6 +251,7 @@ impl Grants {
             Some(Capability::Secrets) => extend(&mut self.secrets.get_or_insert_default().names, what),
             Some(Capability::Events) => extend(&mut self.events.get_or_insert_default().names, what),
             Some(Capability::Model) => extend(&mut self.model.get_or_insert_default().agents, what),
+            Some(Capability::Tools) => extend(&mut self.tools.get_or_insert_default().names, what),
             Some(Capability::Kv) => {
                 without(what)?;
                 self.kv.get_or_insert_default();
@@ -235,10 +263,6 @@ impl Grants {
             Some(Capability::Approval) => {
                 without(what)?;
                 self.approval.get_or_insert_default();
-            }
-            Some(Capability::Tools) => {
-                without(what)?;
-                self.tools.get_or_insert_default();
             }
             None if name == "log" => without(what)?,
             None => return Err(unknown(name)),
@@ -331,8 +355,11 @@ impl Grants {
             list(&mut add, "model", "*", model.agents.as_deref());
             number(&mut add, "model.maxCalls", model.max_calls);
         }
-        if self.tools.is_some() {
-            add("tools".to_owned());
+        if let Some(tools) = &self.tools {
+            list(&mut add, "tools", "*", tools.names.as_deref());
+            number(&mut add, "tools.maxCalls", tools.max_calls);
+            number(&mut add, "tools.maxResultBytes", tools.max_result_bytes);
+            number(&mut add, "tools.timeoutMs", tools.timeout_ms);
         }
         lines
     }
