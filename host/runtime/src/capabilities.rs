@@ -1,7 +1,7 @@
 //! What a guest can ask of the host: one file per capability, each an `impl Host for State` of its interface.
 //!
 //! Invariant: every call is counted, and checks its grant by `State::effective` before it does anything. What it sees
-//! of the world, or does to it, goes through `State::journaled`. Deliberately absent: tools, which answer `denied`.
+//! of the world, or does to it, goes through `State::journaled`.
 
 mod artifacts;
 mod assets;
@@ -58,17 +58,6 @@ impl State {
     /// Whether the entry has the capability at all; else what to add, and where.
     fn granted(&self, capability: Capability) -> Result<(), Error> {
         self.effective.check(capability).map_err(denied)
-    }
-
-    /// A capability that the interface has and this version of the host does not.
-    fn absent<T>(&mut self, capability: Capability) -> wasmtime::Result<Result<T, Error>> {
-        self.count()?;
-        let name = capability.as_str();
-        Ok(Err(self.granted(capability).err().unwrap_or_else(|| {
-            Error::Denied(format!(
-                "capability '{name}' is granted, but this version of caisson does not provide it yet"
-            ))
-        })))
     }
 }
 

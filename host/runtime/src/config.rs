@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use caisson_core::ids::Realm;
-use caisson_core::ports::{Journal, LogSink, PluginStore, Secret, Secrets};
+use caisson_core::ports::{Journal, LogSink, NoTools, PluginStore, Secret, Secrets, Tools};
 
 use crate::limits::Limits;
 use crate::logbook::NoLog;
@@ -60,6 +60,8 @@ pub struct RuntimeConfig {
     pub random_key: [u8; 32],
     /// Models and agents.
     pub models: Arc<Models>,
+    /// Tools that the operator connected. By default there are none.
+    pub tools: Arc<dyn Tools>,
     /// Takes log lines as they are written.
     pub log_sink: Arc<dyn LogSink>,
 }
@@ -85,6 +87,7 @@ impl Default for RuntimeConfig {
             transport: None,
             random_key: [0; 32],
             models: Arc::new(Models::new()),
+            tools: Arc::new(NoTools),
             log_sink: Arc::new(NoLog),
         }
     }

@@ -147,6 +147,7 @@ pub(crate) fn state(call: &Call, assets: Arc<Assets>) -> State {
         cursor: Cursor::new(journal, entry, invocation.step.clone(), Arc::clone(&invocation.idempotency_key)),
         redactor,
         quota: Quota::default(),
+        agent_tools: None,
         tokens: Tokens::default(),
         warnings: Vec::new(),
         assets,

@@ -19,7 +19,7 @@
 //! - what a guest was answered is durable before it sees it, and the same when it is run again.
 //!
 //! Deliberately absent: deciding who may install what (the orchestrator's), concurrency limits per tenant (the
-//! orchestrator's), and tools.
+//! orchestrator's), and speaking to tool servers (another adapter's).
 
 mod assets;
 mod bindings;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use caisson_core::error::Failure;
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::plugin::Effective;
-use caisson_core::ports::{Journal, LogSink, Secrets};
+use caisson_core::ports::{Journal, LogSink, Secrets, Tools};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::WasiCtx;
 
@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) cursor: Cursor,
     pub(crate) redactor: Arc<Redactor>,
     pub(crate) quota: Quota,
+    /// What the agents may call that this entry has opened; `None` until it opens one.
+    pub(crate) agent_tools: Option<Vec<String>>,
     /// What models took.
     pub(crate) tokens: Tokens,
     /// What the step keeps beside its result.
@@ -69,6 +71,8 @@ pub(crate) struct Quota {
     pub(crate) events: u64,
     /// Calls of a model.
     pub(crate) model_calls: u64,
+    /// Calls of a tool.
+    pub(crate) tool_calls: u64,
     /// Files that were put.
     pub(crate) artifact_files: u64,
     /// Their bytes.
@@ -79,6 +83,7 @@ pub(crate) struct Quota {
 pub(crate) struct Shared {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) models: Arc<Models>,
+    pub(crate) tools: Arc<dyn Tools>,
     pub(crate) secrets: Arc<dyn Secrets>,
     pub(crate) artifacts_dir: Option<PathBuf>,
     pub(crate) resolver: Arc<dyn Resolver>,
@@ -92,6 +97,7 @@ impl Shared {
         Self {
             journal: Arc::clone(&config.journal),
             models: Arc::clone(&config.models),
+            tools: Arc::clone(&config.tools),
             secrets: Arc::clone(&config.secrets),
             artifacts_dir: config.artifacts_dir.clone(),
             resolver: Arc::clone(&config.resolver),

@@ -33,6 +33,7 @@ pub mod steps;
 pub mod stream;
 #[cfg(test)]
 mod tests;
+pub mod tool_servers;
 mod values;
 pub mod versions;
 pub mod wire;
@@ -50,7 +51,7 @@ use axum::routing::get;
 use caisson_core::definition::Schemas;
 use caisson_core::ids::Realm;
 use caisson_core::json::Json;
-use caisson_core::ports::{Entry, Invocation, Journal, Resources, Store};
+use caisson_core::ports::{Entry, Invocation, Journal, Resources, Store, Tools};
 use caisson_core::time::Timestamp;
 use caisson_orchestrator::{Plugins, Service};
 use tokio::sync::Semaphore;
@@ -110,6 +111,8 @@ pub struct Parts {
     pub catalog: Arc<dyn Catalog>,
     /// What tries actions.
     pub trials: Arc<dyn Trials>,
+    /// The tool servers of this host.
+    pub tools: Arc<dyn Tools>,
     /// Where files lie.
     pub files: Files,
     /// What is seen of the host from outside.
@@ -134,6 +137,8 @@ pub struct Api {
     pub catalog: Arc<dyn Catalog>,
     /// What tries actions.
     pub trials: Arc<dyn Trials>,
+    /// The tool servers of this host.
+    pub tools: Arc<dyn Tools>,
     /// Bounds how many are tried at once.
     pub trial_turns: Semaphore,
     /// Where files lie.
@@ -152,7 +157,7 @@ pub type AppState = Arc<Api>;
 impl Api {
     /// Out of its parts.
     pub fn new(parts: Parts) -> AppState {
-        let Parts { service, plugins, journal, resources, catalog, trials, files, observe, stop } = parts;
+        let Parts { service, plugins, journal, resources, catalog, trials, tools, files, observe, stop } = parts;
         let ports = service.ports();
         let started_at = ports.clock.now();
         let keys = Keys::new(ports.store.clone(), ports.clock.clone());
@@ -165,6 +170,7 @@ impl Api {
             resources,
             catalog,
             trials,
+            tools,
             trial_turns,
             files,
             observe,
@@ -205,6 +211,7 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(emitted::router())
         .merge(agents::router())
         .merge(environments::router())
+        .merge(tool_servers::router())
         .merge(api_keys::router())
         .merge(hosts::router())
         .merge(health::router())

@@ -5,6 +5,7 @@ mod plugins;
 mod providers;
 mod queues;
 mod stores;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use providers::Providers;
 use queues::Queue;
 pub use queues::{NatsAt, NatsConfig};
 use stores::Stores;
+use tools::Connected;
 
 /// Steps may take so long to end after the host was told to stop; what still runs then is attempted again at the next start.
 const STEPS_DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
@@ -55,6 +57,9 @@ const SEEN_FILE: &str = "plugins-seen";
 
 /// The hidden command by which a host starts itself to compile a plugin.
 pub const COMPILE_COMMAND: &str = "compile-component";
+
+/// The hidden command by which a host starts itself to guard a tool server.
+pub const GUARD_COMMAND: &str = "guard-tool-server";
 
 /// How a host is set up.
 #[derive(Debug)]
@@ -121,6 +126,9 @@ pub enum Error {
     /// Nothing can be sent to the collector of traces.
     #[error("set up traces: {0}")]
     Traces(#[from] reqwest::Error),
+    /// Tool servers have no thread.
+    #[error("start the thread of the tool servers: {0}")]
+    Tools(std::io::Error),
     /// The queue does not open.
     #[error("open the queue: {0}")]
     Queue(#[from] caisson_queue::jetstream::Error),
@@ -155,6 +163,7 @@ pub struct Host {
     logs: Arc<LogKeeper>,
     sweeper: Sweeper,
     exporter: Option<Exporter>,
+    tools: Arc<Connected>,
     background: Vec<JoinHandle<()>>,
 }
 
@@ -175,13 +184,23 @@ impl Host {
         let providers = Providers::set_up(&models, &config.environments, &mut problems);
         let (secrets, found) = secrets::Sources::open(config.secrets.clone(), std::env::vars());
         problems.extend(found);
+        let secrets: Arc<dyn caisson_core::ports::Secrets> = Arc::new(secrets);
+        let tools = Connected::set_up(
+            &config.environments,
+            secrets.clone(),
+            stores.resources.clone(),
+            clock.clone(),
+            &mut problems,
+        );
+        let tools = Arc::new(tools.map_err(Error::Tools)?);
         let journal: Arc<dyn Journal> = Arc::new(Announcing::new(stores.journal.clone(), live.clone()));
         let runtime = start_runtime(RuntimeConfig {
             cache_dir: Some(config.cache_dir.clone().unwrap_or_else(|| default_cache_dir(&config.data_dir))),
             compiler: compiler(),
             components: Some(stores.plugins.clone()),
             journal: journal.clone(),
-            secrets: Arc::new(secrets),
+            tools: tools.servers.clone(),
+            secrets,
             artifacts_dir: Some(files.artifacts.clone()),
             random_key: stores.random_key(&config.data_dir).await?,
             models: models.clone(),
@@ -222,6 +241,7 @@ impl Host {
             models,
             resources: stores.resources.clone(),
             providers,
+            tools: tools.clone(),
             dirs: config.environments.iter().map(|one| (one.name.clone(), one.dirs.clone())).collect(),
             taken: tokio::sync::Mutex::default(),
         });
@@ -251,6 +271,7 @@ impl Host {
             resources: stores.resources,
             catalog: around.clone(),
             trials: around.clone(),
+            tools: tools.servers.clone(),
             files,
             observe: Observe { probes: queue.probe().into_iter().collect(), cluster: stores.cluster.clone(), metrics },
             stop: stop.clone(),
@@ -263,7 +284,7 @@ impl Host {
         background.push(tokio::spawn(around.keep_fresh(stop.clone())));
         background.extend(open_folders(&api, &config, &mut problems).await);
         let registered = register(&api, &config.environments, &mut problems).await;
-        Ok(Self { api, first_key, problems, registered, store, queue, logs, sweeper, exporter, background })
+        Ok(Self { api, first_key, problems, registered, store, queue, logs, sweeper, exporter, tools, background })
     }
 
     /// A key for this process's own use; whoever has it revokes it.
@@ -300,6 +321,10 @@ impl Host {
         }
         if let Some(exporter) = self.exporter {
             exporter.close().await;
+        }
+        let tools = self.tools.servers.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || tools.stop()).await {
+            tracing::error!(%error, "the tool servers were not stopped");
         }
         self.logs.close().await;
         self.queue.close().await;
@@ -349,18 +374,19 @@ pub fn default_cache_dir(data_dir: &Path) -> PathBuf {
 
 /// Who compiles: this program in a process of its own, so that a component that is made to exhaust the compiler exhausts nothing else.
 pub fn compiler() -> Compiler {
-    /// On Linux, this program as it runs, even if its file was replaced since.
-    const SELF: &str = "/proc/self/exe";
-    if Path::new(SELF).exists() {
-        return Compiler::Child { program: SELF.into(), args: vec![COMPILE_COMMAND.to_owned()] };
-    }
-    match std::env::current_exe() {
-        Ok(program) => Compiler::Child { program, args: vec![COMPILE_COMMAND.to_owned()] },
-        Err(error) => {
-            tracing::warn!(%error, "this program is not found: plugins are compiled in its own process");
+    match own_program() {
+        Some(program) => Compiler::Child { program, args: vec![COMPILE_COMMAND.to_owned()] },
+        None => {
+            tracing::warn!("this program is not found: plugins are compiled in its own process");
             Compiler::InProcess
         }
     }
+}
+
+/// This program, to be started once more: on Linux as it runs, even if its file was replaced since.
+fn own_program() -> Option<PathBuf> {
+    const SELF: &str = "/proc/self/exe";
+    if Path::new(SELF).exists() { Some(SELF.into()) } else { std::env::current_exe().ok() }
 }
 
 /// Starting takes seconds when built-in plugins have to be compiled: never on a thread that others wait for.

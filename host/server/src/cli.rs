@@ -17,6 +17,7 @@ pub mod run;
 mod runs;
 pub mod serve;
 mod sync;
+mod tools;
 mod up;
 mod validate;
 mod watch;
@@ -79,6 +80,9 @@ enum Command {
     /// Agents of a host.
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
+    /// Tool servers of a host.
+    #[command(subcommand)]
+    Tools(tools::ToolsCommand),
     /// Bring a host up to date with an environment's files.
     Sync(sync::SyncArgs),
     /// Approvals of a host.
@@ -144,6 +148,7 @@ pub async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Workflows(command) => workflows::execute(command, &connection).await,
         Command::Runs(command) => runs::execute(command, &connection).await,
         Command::Agents(command) => agents::execute(command, &connection).await,
+        Command::Tools(command) => tools::execute(command, &connection).await,
         Command::Sync(args) => sync::execute(args, &connection).await,
         Command::Approvals(command) => approvals::execute(command, &connection).await,
         Command::Dead(command) => dead::execute(command, &connection).await,
@@ -270,6 +275,7 @@ mod tests {
             "caisson approvals approve",
             "caisson workflows apply",
             "caisson dead show one",
+            "caisson tools show",
             "caisson keys create",
             "caisson keys create bob --role king",
             "caisson runs list --limit 0",
@@ -316,6 +322,8 @@ mod tests {
             "caisson serve --secrets-file s.toml --secrets-dir s --plugin-dir p",
             "caisson agents run triage --input {}",
             "caisson sync environments --dry-run",
+            "caisson tools list --environment prod",
+            "caisson tools show everything",
             "caisson hosts --json",
             "caisson bench --quick --json",
         ] {

@@ -150,6 +150,21 @@ pub fn read_as(name: &str, dirs: &[PathBuf]) -> (Environment, Vec<Problem>) {
     (environment, problems)
 }
 
+/// Reads the tool servers of one environment again, and nothing else.
+pub fn read_servers(name: &str, dirs: &[PathBuf]) -> (Environment, Vec<Problem>) {
+    let mut environment = Environment { name: name.to_owned(), ..Environment::default() };
+    let mut problems = Vec::new();
+    for dir in dirs {
+        add_servers(&mut environment, dir, &mut problems);
+    }
+    (environment, problems)
+}
+
+fn add_servers(environment: &mut Environment, dir: &Path, problems: &mut Vec<Problem>) {
+    let servers = files(&dir.join("mcp-servers"), |name| has_end(name, "json"), problems);
+    environment.mcp_servers.extend(texts(servers, problems));
+}
+
 fn add(environment: &mut Environment, dir: &Path, problems: &mut Vec<Problem>) {
     environment.dirs.push(dir.to_path_buf());
     let workflows = files(&dir.join("workflows"), is_workflow, problems);
@@ -158,8 +173,7 @@ fn add(environment: &mut Environment, dir: &Path, problems: &mut Vec<Problem>) {
     environment.agents.extend(texts(agents, problems));
     let schemas = files(&dir.join("schemas"), |name| has_end(name, "json"), problems);
     environment.schemas.extend(texts(schemas, problems));
-    let servers = files(&dir.join("mcp-servers"), |name| has_end(name, "json"), problems);
-    environment.mcp_servers.extend(texts(servers, problems));
+    add_servers(environment, dir, problems);
     environment.plugins.push(dir.join("plugins"));
     let models = dir.join("models.toml");
     if models.is_file() {

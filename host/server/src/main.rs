@@ -28,6 +28,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use cli::Cli;
+use cli::output::note;
 
 /// The variable that says what is logged, as `info,caisson=debug`.
 const LOG_VARIABLE: &str = "CAISSON_LOG";
@@ -35,15 +36,20 @@ const LOG_VARIABLE: &str = "CAISSON_LOG";
 fn main() -> ExitCode {
     // Started by a host to compile a plugin: nothing else of this program belongs into that process.
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == app::COMPILE_COMMAND) {
+    let first = args.next().unwrap_or_default();
+    if first == app::COMPILE_COMMAND {
         return caisson_runtime::compile_main(args);
+    }
+    // The same, to guard a tool server.
+    if first == app::GUARD_COMMAND {
+        return caisson_tools::guard_main(args);
     }
     let cli = Cli::parse();
     log_to_stderr(&cli);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: failed to start: {error}");
+            note(&format!("error: failed to start: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -53,7 +59,7 @@ fn main() -> ExitCode {
     match result {
         Ok(outcome) => outcome.into(),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            note(&format!("error: {error:#}"));
             cli::exit_code(&error)
         }
     }

@@ -17,7 +17,7 @@ use caisson_core::json::Json;
 use caisson_core::ports::{NewResource, ResourceKey, ResourceKind, ResourceRow};
 use caisson_orchestrator::SaveDefinition;
 
-pub use plan::{Action, Change, FileText};
+pub use plan::{Action, Change, FileText, plan};
 
 use crate::api::error::ApiError;
 use crate::api::{Api, validate_with};
@@ -45,7 +45,7 @@ pub async fn registered(api: &Api, realm: &Realm) -> Result<Vec<ResourceRow>, Ap
 
 /// Compares and, unless it is a dry run, registers. Agents and schemas come first: workflows are checked against them.
 pub async fn sync(api: &Api, sync: &Sync, files: &[FileText]) -> Result<Vec<Change>, ApiError> {
-    let mut changes = plan::plan(files, &registered(api, &sync.realm).await?);
+    let mut changes = plan(files, &registered(api, &sync.realm).await?);
     changes.sort_by_key(|change| change.kind == Some(ResourceKind::Workflow));
     let agents: BTreeMap<String, Schemas> = changes
         .iter()

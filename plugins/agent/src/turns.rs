@@ -201,7 +201,7 @@ impl Loop {
             Some(agent) => self.delegate(agent, arguments)?,
             None => match tools::call::<Value>(&call.name, arguments) {
                 Ok(result) => text(&result),
-                Err(error) => format!("error: {error}"),
+                Err(error) => format!("error: {}", Failure::of_capability(&error).message()),
             },
         };
         Ok(cut(result))

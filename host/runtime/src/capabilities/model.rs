@@ -49,6 +49,9 @@ struct Counted {
     usage: model::Tokens,
     #[serde(default)]
     problems: Vec<Misfit>,
+    /// Of an agent that was opened, what it may call.
+    #[serde(default)]
+    tools: Vec<String>,
 }
 
 /// Where an answer does not fit.
@@ -123,7 +126,10 @@ impl State {
             let message = format!("agent_id is deprecated: write `agent: NAME` instead of `agent_id: {agent}`");
             self.warnings.push(Failure::new(Category::ValidationError, "AGENT_ID_DEPRECATED", message));
         }
-        let Ok(Counted { usage, problems }) = serde_json::from_str(answer) else { return };
+        let Ok(Counted { usage, problems, tools }) = serde_json::from_str(answer) else { return };
+        if asked.open.is_some() {
+            self.agent_tools.get_or_insert_default().extend(tools);
+        }
         self.tokens.input_tokens += usage.input_tokens;
         self.tokens.output_tokens += usage.output_tokens;
         if asked.last && !problems.is_empty() {

@@ -4,6 +4,7 @@ mod artifacts;
 mod journal;
 mod kept;
 mod secrets;
+mod tools;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -203,8 +204,8 @@ fn not_found<T: std::fmt::Debug>(result: wasmtime::Result<Result<T, Error>>) {
 #[tokio::test]
 async fn every_capability_is_denied_by_default() {
     use crate::bindings::caisson::step::http::Request;
-    use crate::bindings::caisson::step::{artifacts, events, http, kv, model, secrets};
-    let all = json!(["http", "secrets:A", "kv", "events", "artifacts", "model"]);
+    use crate::bindings::caisson::step::{artifacts, events, http, kv, model, secrets, tools};
+    let all = json!(["http", "secrets:A", "kv", "events", "artifacts", "model", "tools"]);
     let nothing = json!([]);
     let cases = [
         (&nothing, &all, None, "caisson-plugin.toml"),
@@ -237,7 +238,10 @@ async fn every_capability_is_denied_by_default() {
         denied(artifacts::Host::get(state, "a".to_owned()).await, part);
         denied(model::Host::complete(state, r#"{"agent":"a"}"#.to_owned()).await, part);
         denied(model::Host::complete(state, "no JSON".to_owned()).await, part);
-        assert_eq!(state.host_calls, 13);
+        denied(tools::Host::list_tools(state).await, part);
+        denied(tools::Host::call(state, "git.log".to_owned(), "{}".to_owned()).await, part);
+        denied(tools::Host::call(state, "no tool".to_owned(), "no JSON".to_owned()).await, part);
+        assert_eq!(state.host_calls, 16);
         assert!(!host.artifacts_dir().exists() && host.journal.events().is_empty());
     }
 }

@@ -19,7 +19,8 @@ use caisson_core::error::{Category, Failure};
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::json::Json;
 use caisson_core::ports::{
-    ActionInfo, ActionRunner, Entry, Evaluation, Evaluator, Invocation, LogLine, LogSink, Outcome, PluginRef, Usage,
+    ActionInfo, ActionRunner, Entry, Evaluation, Evaluator, Invocation, LogLine, LogSink, NoTools, Outcome, PluginRef,
+    Usage,
 };
 use caisson_core::time::Timestamp;
 use caisson_orchestrator::memory::{ManualClock, MemoryStore};
@@ -127,6 +128,7 @@ impl Surface {
             resources: store.clone(),
             catalog: Arc::new(Echo),
             trials: Arc::new(Echo),
+            tools: Arc::new(NoTools),
             files,
             observe,
             stop: CancellationToken::new(),
@@ -227,6 +229,8 @@ const ROUTES: &[(&str, &str, Option<Role>)] = {
         ("GET", "/api/v1/environments", Some(Viewer)),
         ("GET", "/api/v1/environments/{name}", Some(Viewer)),
         ("POST", "/api/v1/environments/{name}/sync", Some(Operator)),
+        ("GET", "/api/v1/tool-servers", Some(Viewer)),
+        ("POST", "/api/v1/tool-servers/{name}/check", Some(Operator)),
         ("GET", "/api/v1/hosts", Some(Viewer)),
         ("GET", "/api/v1/api-keys", Some(Admin)),
         ("POST", "/api/v1/api-keys", Some(Admin)),

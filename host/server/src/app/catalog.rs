@@ -14,6 +14,7 @@ use caisson_runtime::model::{AgentSpec, Models};
 use tokio_util::sync::CancellationToken;
 
 use super::providers::Providers;
+use super::tools::Connected;
 use crate::api::api_keys::FIRST_TENANT;
 use crate::api::{Catalog, Trials};
 use crate::env::{self, Source, prompt};
@@ -31,6 +32,7 @@ pub(super) struct Around {
     pub(super) models: Arc<Models>,
     pub(super) resources: Arc<dyn Resources>,
     pub(super) providers: Providers,
+    pub(super) tools: Arc<Connected>,
     pub(super) dirs: Dirs,
     /// The mark of what was taken in last. One refresh at a time.
     pub(super) taken: tokio::sync::Mutex<Option<u64>>,
@@ -76,6 +78,9 @@ impl Around {
     pub(super) async fn keep_fresh(self: Arc<Self>, stop: CancellationToken) {
         while tokio::time::timeout(REFRESH, stop.cancelled()).await.is_err() {
             self.refresh().await;
+            if let Err(error) = self.tools.look().await {
+                tracing::warn!(%error, "tool servers cannot be registered");
+            }
         }
     }
 }

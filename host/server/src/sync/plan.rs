@@ -7,6 +7,7 @@ use caisson_core::definition::{self, Format};
 use caisson_core::json::sha256_hex;
 use caisson_core::ports::{ResourceKind, ResourceRow};
 use caisson_core::schema::Validator;
+use caisson_tools::ServerSpec;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -168,11 +169,8 @@ fn name(kind: ResourceKind, file: &FileText) -> Result<String, String> {
             Ok(stem.trim_end_matches(".json").to_owned())
         }
         ResourceKind::McpServer => {
-            let declared: serde_json::Value = serde_json::from_str(&file.text).map_err(|error| error.to_string())?;
-            if !declared.is_object() {
-                return Err("is not a JSON object".to_owned());
-            }
-            Ok(stem.trim_end_matches(".json").to_owned())
+            let stem = stem.trim_end_matches(".json");
+            ServerSpec::read(stem, &file.text).map(|_| stem.to_owned()).map_err(|error| error.to_string())
         }
     }
 }
