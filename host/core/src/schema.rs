@@ -6,6 +6,7 @@
 
 pub mod compatible;
 mod guard;
+pub mod picoschema;
 
 use std::borrow::Cow;
 use std::fmt;
