@@ -187,11 +187,47 @@ async fn a_service_is_asked_as_openai_is() {
 }
 
 #[test]
-fn prompts_with_more_than_variables_are_refused() {
-    for body in ["{{#if x}}y{{/if}}", "{{role \"system\"}}", "{{x", "{{}}"] {
-        assert!(AgentSpec::from_front_matter("a", &json!({"model": "scripted"}), body).is_err(), "{body}");
+fn prompts_that_do_not_read_are_refused_with_their_line() {
+    for (body, part) in [
+        ("\n\n{{#if x}}y", "agent 'a': line 3, column 1: block 'if' without '{{/if}}'"),
+        ("{{role \"king\"}}", "there is no role 'king'"),
+        ("{{x", "'{{' without '}}'"),
+        ("{{}}", "the tag does not read"),
+    ] {
+        let error = AgentSpec::from_front_matter("a", &json!({"model": "scripted"}), body).expect_err("is refused");
+        assert!(error.to_string().contains(part), "{error}");
     }
     assert!(AgentSpec::from_front_matter("a", &json!({}), "x").is_err(), "no model");
+}
+
+/// On a guest's stack, as deep as a prompt may be.
+#[tokio::test]
+async fn a_prompt_with_blocks_and_roles_is_rendered_for_a_step() {
+    let deep = "{{#each @root.list}}{{#if this}}".repeat(8) + "{{this}}" + &"{{/if}}{{/each}}".repeat(8);
+    let body = format!(
+        "{{{{role \"system\"}}}}Sort {{{{what}}}}.{{{{role \"user\"}}}}{{{{#each pods}}}}{{{{this}}}};{{{{/each}}}}{deep}"
+    );
+    let front =
+        json!({"model": "scripted", "input": {"schema": {"what": "string", "pods(array)": "string", "list?": "any"}}});
+    let models = Models::new();
+    let script = r#"{"agents": {"a": [{"match": "a;b;1", "reply": "fine"}]}}"#;
+    models.set_provider("scripted", Arc::new(Scripted::parse(script).expect("a script")));
+    models.set_agents("default", [AgentSpec::from_front_matter("a", &front, &body).expect("an agent")]);
+    let config = RuntimeConfig { models: Arc::new(models), ..RuntimeConfig::default() };
+    let runtime = tokio::task::spawn_blocking(|| start(config)).await.expect("the runtime starts");
+    for (variables, result) in [
+        (json!({"what": "pods", "pods": ["a", "b"], "list": [1]}), Ok(json!({"result": "fine"}))),
+        (json!({"what": "pods"}), Err("SCHEMA_VALIDATION_INPUT")),
+        (json!({"what": "pods", "pods": ["a", "b"], "list": 1}), Err("AGENT_REQUEST_INVALID")),
+    ] {
+        let entry =
+            runtime.run(invocation(&runtime, "agent.run", &json!({"agent": "a", "variables": variables}))).await;
+        match result {
+            Ok(result) => assert_eq!(done(&entry), result),
+            Err(code) => assert_eq!(failure(&entry).code, code, "{variables}"),
+        }
+    }
+    tokio::task::spawn_blocking(move || drop(runtime)).await.expect("the runtime stops");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 use caisson_core::definition::Schemas;
+use caisson_core::schema::picoschema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use super::template::{Fault, Template};
 
 /// A named agent: which model, with which prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,8 +12,10 @@ pub struct AgentSpec {
     pub name: String,
     /// `PROVIDER/MODEL`, for example `openai/gpt-4o`; a name alone is provider and model.
     pub model: String,
-    /// The prompt: text with `{{name}}` for variables.
+    /// The prompt: a Handlebars template over the input.
     pub prompt: String,
+    /// The line of its file in which the prompt begins, from 1.
+    pub prompt_line: usize,
     /// Values for variables that a request leaves out.
     pub defaults: Map<String, Value>,
     /// From 0 to 2.
@@ -79,26 +84,23 @@ pub enum AgentError {
         /// What may be meant.
         hint: String,
     },
-    /// A template feature that is not built.
-    #[error("agent '{agent}': '{{{{{tag}}}}}' is not supported in prompts, only variables are")]
-    Tag {
+    /// The prompt does not read, or the input does not fill it.
+    #[error("agent '{agent}': {fault}")]
+    Prompt {
         /// The agent.
         agent: String,
-        /// What stands between the braces.
-        tag: String,
+        /// What is wrong, and where.
+        fault: Fault,
     },
-    /// Braces that do not close.
-    #[error("agent '{0}': '{{{{' without '}}}}' in the prompt")]
-    Open(String),
-    /// A variable without value.
-    #[error("agent '{agent}' needs the variable '{variable}' (given: {given})")]
-    Variable {
+    /// A schema that is none.
+    #[error("agent '{agent}': {field}: {problem}")]
+    Schema {
         /// The agent.
         agent: String,
-        /// The variable.
-        variable: String,
-        /// The names there are.
-        given: String,
+        /// The field.
+        field: &'static str,
+        /// What is wrong.
+        problem: picoschema::Error,
     },
 }
 
@@ -109,6 +111,7 @@ impl AgentSpec {
             name: name.into(),
             model: model.into(),
             prompt: prompt.into(),
+            prompt_line: 1,
             defaults: Map::new(),
             temperature: None,
             max_tokens: None,
@@ -122,8 +125,9 @@ impl AgentSpec {
 
     /// Reads a dotprompt file (`agents/NAME.prompt`): its front matter, already parsed from YAML, and the template below it.
     /// `name` is the file's; the front matter's `metadata.name` or `name` wins. Read are `model`, `config` (`temperature`,
-    /// `maxOutputTokens` or `max_tokens`), `input` (`schema`, `default`), `output.schema`, `tools`, `limits` and `metadata`. A key that it
-    /// does not have is an error.
+    /// `maxOutputTokens` or `max_tokens`), `input` (`schema`, `default`), `output` (`schema`, `format`), `tools`, `limits` and `metadata`.
+    /// Schemas are JSON Schema or Picoschema. A key that it does not have is an error, but for keys with a dot, which are other programs'.
+    /// Lines in errors are those of `body`.
     pub fn from_front_matter(name: &str, front: &Value, body: &str) -> Result<Self, AgentError> {
         let name = front
             .pointer("/metadata/name")
@@ -153,9 +157,26 @@ impl AgentSpec {
             Some(Value::Null) | None => Map::new(),
             Some(_) => return Err(wrong("input.default", "an object")),
         };
-        // Picoschema, dotprompt's short form, has no `type`: it is not a JSON Schema and stays a hint to people.
-        let schema =
-            |at: &str| front.pointer(at).filter(|schema| schema.get("type").is_some_and(Value::is_string)).cloned();
+        let schema = |at: &str, field| match front.pointer(at) {
+            Some(Value::Null) | None => Ok(None),
+            Some(schema) => picoschema::to_json_schema(schema).map(Some).map_err(|problem| AgentError::Schema {
+                agent: name.clone(),
+                field,
+                problem,
+            }),
+        };
+        let input_schema = schema("/input/schema", "input.schema")?;
+        let output_schema = match (schema("/output/schema", "output.schema")?, front.pointer("/output/format")) {
+            (schema, Some(Value::Null) | None) => schema,
+            (schema, Some(Value::String(format))) if format == "json" => {
+                Some(schema.unwrap_or_else(|| json!({"type": "object"})))
+            }
+            (None, Some(Value::String(format))) if format == "text" => None,
+            (Some(_), Some(Value::String(format))) if format == "text" => {
+                return Err(wrong("output.format", "'json', as there is an output.schema"));
+            }
+            _ => return Err(wrong("output.format", "'json' or 'text'")),
+        };
         let texts = |list: &Value| -> Option<Vec<String>> {
             list.as_array()?.iter().map(|one| one.as_str().map(str::to_owned)).collect()
         };
@@ -172,18 +193,19 @@ impl AgentSpec {
         let description = front.pointer("/metadata/description").or_else(|| front.get("description"));
         let agent = Self {
             prompt: body.trim().to_owned(),
+            prompt_line: 1 + body[..body.len() - body.trim_start().len()].matches('\n').count(),
             defaults,
             temperature,
             max_tokens,
-            output_schema: schema("/output/schema"),
+            output_schema,
             description: description.and_then(Value::as_str).unwrap_or_default().to_owned(),
-            input_schema: schema("/input/schema"),
+            input_schema,
             tools,
             limits,
             model,
             name: name.clone(),
         };
-        agent.check()?;
+        agent.template()?;
         Ok(agent)
     }
 
@@ -197,47 +219,17 @@ impl AgentSpec {
         Schemas { input, output: self.output_schema.clone() }
     }
 
-    fn check(&self) -> Result<(), AgentError> {
-        self.walk(|_, _| Ok(()))
+    /// The prompt, read.
+    pub(super) fn template(&self) -> Result<Template, AgentError> {
+        Template::read(&self.prompt).map_err(|fault| self.fault(fault))
     }
 
-    /// The prompt with its variables filled in: text as it is, anything else as JSON. A variable may be a dotted path.
-    pub(crate) fn render(&self, variables: &Map<String, Value>) -> Result<String, AgentError> {
-        let mut text = String::with_capacity(self.prompt.len());
-        self.walk(|literal, variable| {
-            text.push_str(literal);
-            let Some(variable) = variable else { return Ok(()) };
-            match lookup(variables, variable).or_else(|| lookup(&self.defaults, variable)) {
-                Some(Value::String(value)) => text.push_str(value),
-                Some(value) => text.push_str(&value.to_string()),
-                None => {
-                    let given: Vec<&str> = variables.keys().map(String::as_str).collect();
-                    return Err(AgentError::Variable {
-                        agent: self.name.clone(),
-                        variable: variable.to_owned(),
-                        given: if given.is_empty() { "none".to_owned() } else { given.join(", ") },
-                    });
-                }
-            }
-            Ok(())
-        })?;
-        Ok(text)
-    }
-
-    /// Visits each piece of text and the variable after it.
-    fn walk(&self, mut visit: impl FnMut(&str, Option<&str>) -> Result<(), AgentError>) -> Result<(), AgentError> {
-        let mut rest = self.prompt.as_str();
-        while let Some((literal, tail)) = rest.split_once("{{") {
-            let (tag, tail) = tail.split_once("}}").ok_or_else(|| AgentError::Open(self.name.clone()))?;
-            let variable = tag.trim();
-            let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
-            if variable.is_empty() || !variable.chars().all(plain) {
-                return Err(AgentError::Tag { agent: self.name.clone(), tag: tag.to_owned() });
-            }
-            visit(literal, Some(variable))?;
-            rest = tail;
+    /// With its line in the agent's file.
+    pub(super) fn fault(&self, mut fault: Fault) -> AgentError {
+        if fault.line > 0 {
+            fault.line += self.prompt_line - 1;
         }
-        visit(rest, None)
+        AgentError::Prompt { agent: self.name.clone(), fault }
     }
 }
 
@@ -245,7 +237,7 @@ fn known_keys(agent: &str, front: &Value) -> Result<(), AgentError> {
     for (part, known) in KEYS {
         let found = if part.is_empty() { Some(front) } else { front.get(part) };
         for key in found.and_then(Value::as_object).into_iter().flat_map(Map::keys) {
-            if known.contains(&key.as_str()) {
+            if known.contains(&key.as_str()) || (part.is_empty() && key.contains('.')) {
                 continue;
             }
             let nearest = known.iter().map(|one| (strsim::damerau_levenshtein(key, one), one)).min();
@@ -258,13 +250,4 @@ fn known_keys(agent: &str, front: &Value) -> Result<(), AgentError> {
         }
     }
     Ok(())
-}
-
-fn lookup<'a>(variables: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    let mut parts = path.split('.');
-    let mut value = variables.get(parts.next()?)?;
-    for part in parts {
-        value = value.get(part)?;
-    }
-    Some(value)
 }

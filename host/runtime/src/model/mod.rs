@@ -13,6 +13,7 @@ mod partial;
 mod scripted;
 mod service;
 mod sse;
+mod template;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -24,13 +25,16 @@ use caisson_core::ids::Realm;
 use caisson_core::schema::Problem;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use agent::{AgentError, AgentLimits, AgentSpec};
 pub use anthropic::Anthropic;
 pub use openai::OpenAi;
 pub use scripted::{ScriptError, Scripted};
 pub use service::{CallLimits, ServiceConfig};
+pub use template::Fault;
+
+use template::{Said, Template};
 
 /// One request to a provider.
 #[derive(Clone, Debug, PartialEq)]
@@ -188,7 +192,29 @@ pub enum Error {
 }
 
 /// The agents of one environment, by name.
-pub type Agents = BTreeMap<String, AgentSpec>;
+type Agents = BTreeMap<String, Agent>;
+
+/// An agent and its prompt, read. It is read when the agents are set and not when it is used: a guest's call runs on a stack that the parser
+/// does not know.
+struct Agent {
+    spec: AgentSpec,
+    prompt: Result<Template, AgentError>,
+}
+
+impl Agent {
+    fn new(spec: AgentSpec) -> Self {
+        Self { prompt: spec.template(), spec }
+    }
+
+    /// What the prompt becomes with an input, the defaults below it.
+    fn render(&self, variables: &Map<String, Value>) -> Result<Vec<Said>, Error> {
+        let invalid = |error: &AgentError| Error::Invalid(error.to_string());
+        let mut input = self.spec.defaults.clone();
+        input.extend(variables.clone());
+        let prompt = self.prompt.as_ref().map_err(invalid)?;
+        prompt.render(input).map_err(|fault| invalid(&self.spec.fault(fault)))
+    }
+}
 
 /// Providers by name, and agents by environment and name.
 #[derive(Default)]
@@ -210,7 +236,7 @@ struct Request {
     #[serde(default)]
     task: Option<String>,
     #[serde(default)]
-    variables: serde_json::Map<String, Value>,
+    variables: Map<String, Value>,
     #[serde(default, alias = "outputSchema")]
     output_schema: Option<Value>,
     /// The conversation begins with the agent's prompt already.
@@ -248,7 +274,7 @@ impl Models {
 
     /// Replaces all agents of an environment.
     pub fn set_agents(&self, environment: impl Into<String>, agents: impl IntoIterator<Item = AgentSpec>) {
-        let agents = agents.into_iter().map(|agent| (agent.name.clone(), agent)).collect();
+        let agents = agents.into_iter().map(|agent| (agent.name.clone(), Agent::new(agent))).collect();
         self.0.write().environments.insert(environment.into(), agents);
     }
 
@@ -256,7 +282,7 @@ impl Models {
     pub fn agents(&self, environment: &str) -> BTreeMap<String, Schemas> {
         let known = self.0.read();
         let agents = known.environments.get(environment).into_iter().flatten();
-        agents.map(|(name, agent)| (name.clone(), agent.schemas())).collect()
+        agents.map(|(name, agent)| (name.clone(), agent.spec.schemas())).collect()
     }
 
     /// Answers a guest's request, JSON in and out.
@@ -286,7 +312,9 @@ impl Models {
         let known = self.0.read();
         let empty = Agents::new();
         let agents = known.environments.get(&*realm.environment).unwrap_or(&empty);
-        let agent = agents.get(&request.agent).ok_or_else(|| not_found(&request.agent, &realm.environment, agents))?;
+        let known_agent = agents.get(&request.agent);
+        let known_agent = known_agent.ok_or_else(|| not_found(&request.agent, &realm.environment, agents))?;
+        let agent = &known_agent.spec;
         let (provider, model) = agent.model.split_once('/').unwrap_or((&agent.model, &agent.model));
         let provider = known.providers.get(provider).cloned().ok_or_else(|| {
             let names: Vec<&str> = known.providers.keys().map(String::as_str).collect();
@@ -296,16 +324,11 @@ impl Models {
                 agent.name, agent.model
             ))
         })?;
-        let prompt = if request.prepared {
-            String::new()
-        } else {
-            agent.render(&request.variables).map_err(|e| Error::Invalid(e.to_string()))?
-        };
+        let prompt = if request.prepared { Vec::new() } else { known_agent.render(&request.variables)? };
         let turn = Turn {
             agent: agent.name.clone(),
             model: model.to_owned(),
-            messages: converse(prompt, request.messages, request.task)
-                .ok_or_else(|| Error::Invalid(format!("agent '{}' has neither a prompt nor a task", agent.name)))?,
+            messages: converse(&agent.name, prompt, request.messages, request.task)?,
             temperature: agent.temperature,
             max_tokens: agent.max_tokens,
             output_schema: request.output_schema.or_else(|| agent.output_schema.clone()),
@@ -319,18 +342,22 @@ fn written(answer: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(answer).map_err(|e| Error::Other(e.to_string()))
 }
 
-/// The prompt says how to behave, the task what to do; without a task the prompt is the task. `None` if there is nothing to say.
-fn converse(prompt: String, given: Vec<Message>, task: Option<String>) -> Option<Vec<Message>> {
-    let message = |role: &str, content: String| Message { role: role.to_owned(), content, ..Message::default() };
+/// The prompt says how to behave, the task what to do; without a task the prompt is the task. A prompt with roles says itself what is what.
+fn converse(agent: &str, prompt: Vec<Said>, given: Vec<Message>, task: Option<String>) -> Result<Vec<Message>, Error> {
     let task = task.filter(|task| !task.is_empty());
     let alone = given.is_empty() && task.is_none();
-    let mut messages = Vec::with_capacity(given.len() + 2);
-    if !prompt.is_empty() {
-        messages.push(message(if alone { "user" } else { "system" }, prompt));
-    }
+    let has_roles = prompt.iter().any(|said| said.role.is_some());
+    let role = if alone || has_roles { "user" } else { "system" };
+    let mut messages: Vec<Message> = prompt.into_iter().map(|said| said.message(role)).collect();
     messages.extend(given);
-    messages.extend(task.map(|task| message("user", task)));
-    (!messages.is_empty()).then_some(messages)
+    messages.extend(task.map(|task| Message { role: "user".to_owned(), content: task, ..Message::default() }));
+    if messages.is_empty() {
+        return Err(Error::Invalid(format!("agent '{agent}' has neither a prompt nor a task")));
+    }
+    if messages.iter().all(|message| message.role == "system") {
+        return Err(Error::Invalid(format!("agent '{agent}' has only a system prompt and no task")));
+    }
+    Ok(messages)
 }
 
 fn not_found(name: &str, environment: &str, agents: &Agents) -> Error {

@@ -44,7 +44,8 @@ pub(super) struct Opened {
 }
 
 pub(super) fn open(environment: &str, agents: &Agents, open: Open) -> Result<Opened, Error> {
-    let agent = agents.get(&open.agent).ok_or_else(|| not_found(&open.agent, environment, agents))?;
+    let known = agents.get(&open.agent).ok_or_else(|| not_found(&open.agent, environment, agents))?;
+    let agent = &known.spec;
     let mut opened = Opened {
         problems: Vec::new(),
         messages: Vec::new(),
@@ -66,14 +67,13 @@ pub(super) fn open(environment: &str, agents: &Agents, open: Open) -> Result<Ope
             return Ok(opened);
         }
     }
-    let prompt = agent.render(&given).map_err(|e| Error::Invalid(e.to_string()))?;
-    opened.messages = converse(prompt, Vec::new(), open.task)
-        .ok_or_else(|| Error::Invalid(format!("agent '{}' has neither a prompt nor a task", agent.name)))?;
+    let prompt = known.render(&given)?;
+    opened.messages = converse(&agent.name, prompt, Vec::new(), open.task)?;
     for tool in &agent.tools {
         match tool.strip_prefix(AGENT_TOOL) {
             Some(name) => {
                 let other = agents.get(name).ok_or_else(|| not_found(name, environment, agents))?;
-                opened.agents.push(as_tool(other));
+                opened.agents.push(as_tool(&other.spec));
             }
             None => opened.tools.push(tool.clone()),
         }

@@ -32,6 +32,8 @@ fn parts(source: &Source) -> Result<(Value, String), Problem> {
         .map_err(|error| problem(format!("is not UTF-8: byte {} is wrong", error.valid_up_to())))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (front, body, lines_before) = split(text).map_err(|message| problem(message.to_owned()))?;
+    // What is said about the body names lines of the file.
+    let above = "\n".repeat(text[..text.len() - body.len()].matches('\n').count());
     let front = match document::read_value(front.as_bytes(), Format::Yaml) {
         Ok(document) => document.to_value(),
         Err(_) if front.trim().is_empty() => Value::Null,
@@ -45,7 +47,7 @@ fn parts(source: &Source) -> Result<(Value, String), Problem> {
     if !front.is_object() && !front.is_null() {
         return Err(problem("the front matter is not an object".to_owned()));
     }
-    Ok((front, body.to_owned()))
+    Ok((front, above + body))
 }
 
 /// Front matter, body, and how many lines stand before the front matter. A file without front matter is all body.
@@ -92,6 +94,14 @@ mod tests {
             ("---\n- a\n---\n", "not an object"),
             ("---\nname: \"\"\nmodel: a\n---\n", "name is empty"),
             ("no front matter, so no model", "has no model"),
+            (
+                "---\nmodel: a/b\n---\n\nHello,\n{{#eech items}}x{{/eech}}\n",
+                "line 6, column 1: there is no block 'eech'",
+            ),
+            (
+                "---\nmodel: a/b\ninput:\n  schema:\n    name: strin\n---\n",
+                "input.schema: name: there is no type 'strin'",
+            ),
         ] {
             let message = read_text(text).expect_err("is refused");
             assert!(message.contains(part), "{message} has no '{part}'");
