@@ -17,6 +17,7 @@ mod queue;
 mod resources;
 mod retention;
 mod secrets;
+mod sessions;
 mod store;
 mod tools;
 
@@ -36,6 +37,7 @@ pub use queue::{Delivery, Horizon, Ready, Receipt, TaskQueue};
 pub use resources::{NewResource, ResourceKey, ResourceKind, ResourceRow, Resources};
 pub use retention::{Pruning, RunFiles, Stage};
 pub use secrets::{Secret, Secrets};
+pub use sessions::{SessionChange, SessionLine, SessionRow, SessionStatus};
 pub use store::{
     ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, CommitError, DefinitionFilter, DefinitionRow, EventRow,
     HostLogLine, IdempotencyRow, ItemRow, NewRun, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunFilter,

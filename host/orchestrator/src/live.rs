@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use caisson_core::ids::{Realm, RunId, StepId};
-use caisson_core::ports::{CommittedElsewhere, EmittedEvent, LogLine, LogSink, RunRow};
+use caisson_core::ports::{CommittedElsewhere, EmittedEvent, LogLine, LogSink, RunRow, SessionRow};
 use parking_lot::Mutex;
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, broadcast, watch};
@@ -37,6 +37,8 @@ pub enum News {
     },
     /// A plugin emitted a business event, and it is stored. A hint: after a crash the same event may be told again.
     Emitted(Box<EmittedEvent>),
+    /// A session of an agent began or went on, and it is stored. A hint, as above.
+    Session(Box<SessionRow>),
 }
 
 /// Where news is published. Cheap to clone.
@@ -114,6 +116,11 @@ impl Live {
     /// A business event was stored.
     pub fn emitted(&self, event: &EmittedEvent) {
         self.publish(News::Emitted(Box::new(event.clone())));
+    }
+
+    /// A session of an agent began or went on.
+    pub fn session(&self, session: &SessionRow) {
+        self.publish(News::Session(Box::new(session.clone())));
     }
 
     fn publish(&self, news: News) {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use caisson_core::ids::{RunId, StepId};
 use caisson_core::ports::{
     ArtifactRow, Cursor, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, Page, PageRequest, Record,
-    StoreError,
+    SessionChange, SessionLine, SessionRow, StoreError,
 };
 use parking_lot::Mutex;
 
@@ -23,6 +23,8 @@ struct Kept {
     /// Oldest first.
     events: Vec<EmittedEvent>,
     artifacts: BTreeMap<Arc<str>, ArtifactRow>,
+    /// In the order of their beginning, each with its lines.
+    sessions: Vec<(SessionRow, Vec<SessionLine>)>,
 }
 
 impl MemoryJournal {
@@ -61,6 +63,17 @@ impl Kept {
                 }
                 Effect::Artifact(row) => {
                     self.artifacts.insert(Arc::clone(&row.id), row);
+                }
+                Effect::Session(change) => {
+                    let SessionChange { row, first, lines } = *change;
+                    let lines = (first..).zip(lines).map(|(number, line)| SessionLine { number, line });
+                    match self.sessions.iter_mut().find(|(known, _)| known.id == row.id) {
+                        Some((known, kept)) => {
+                            *known = row;
+                            kept.extend(lines);
+                        }
+                        None => self.sessions.push((row, lines.collect())),
+                    }
                 }
             }
         }
@@ -158,6 +171,37 @@ impl Journal for MemoryJournal {
         };
         let rows = self.0.lock().events.iter().filter(|event| wanted(event)).cloned().collect();
         newest(rows, page, |event| Cursor::new(event.at.0, &*event.id))
+    }
+
+    async fn session(&self, id: &str) -> Result<Option<SessionRow>, StoreError> {
+        let kept = self.0.lock();
+        Ok(kept.sessions.iter().map(|(row, _)| row).find(|row| *row.id == *id).cloned())
+    }
+
+    async fn sessions(
+        &self,
+        run: &RunId,
+        step: Option<&StepId>,
+        page: &PageRequest,
+    ) -> Result<Page<SessionRow>, StoreError> {
+        let after = page.after()?.map_or(0, |cursor| cursor.at);
+        let kept = self.0.lock();
+        let wanted = |row: &SessionRow| row.run == *run && step.is_none_or(|step| row.step_id == *step);
+        let rows = (1_i64..).zip(&kept.sessions).filter(|(number, (row, _))| *number > after && wanted(row));
+        let page = Page::cut(rows.collect::<Vec<_>>(), page, |(number, _)| Cursor::new(*number, ""));
+        Ok(Page { items: page.items.into_iter().map(|(_, (row, _))| row.clone()).collect(), next: page.next })
+    }
+
+    async fn session_lines(
+        &self,
+        _: &RunId,
+        session: &str,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<SessionLine>, StoreError> {
+        let kept = self.0.lock();
+        let lines = kept.sessions.iter().filter(|(row, _)| *row.id == *session).flat_map(|(_, lines)| lines);
+        Ok(lines.filter(|line| line.number > after).take(limit as usize).cloned().collect())
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use caisson_core::ids::{RunId, StepId};
 use caisson_core::ports::{
-    ArtifactRow, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, Page, PageRequest, Record, StoreError,
+    ArtifactRow, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, Page, PageRequest, Record,
+    SessionLine, SessionRow, StoreError,
 };
 use caisson_orchestrator::Live;
 
-/// Tells of business events once they are stored.
+/// Tells of business events and of sessions once they are stored.
 pub struct Announcing {
     journal: Arc<dyn Journal>,
     live: Live,
@@ -23,8 +24,10 @@ impl Announcing {
 
     fn announce(&self, effects: &[Effect]) {
         for effect in effects {
-            if let Effect::Emit(event) = effect {
-                self.live.emitted(event);
+            match effect {
+                Effect::Emit(event) => self.live.emitted(event),
+                Effect::Session(change) => self.live.session(&change.row),
+                Effect::SetKey { .. } | Effect::DeleteKey { .. } | Effect::Artifact(_) => {}
             }
         }
     }
@@ -84,5 +87,28 @@ impl Journal for Announcing {
         page: &PageRequest,
     ) -> Result<Page<EmittedEvent>, StoreError> {
         self.journal.emitted(tenant, environment, run, name, page).await
+    }
+
+    async fn session(&self, id: &str) -> Result<Option<SessionRow>, StoreError> {
+        self.journal.session(id).await
+    }
+
+    async fn sessions(
+        &self,
+        run: &RunId,
+        step: Option<&StepId>,
+        page: &PageRequest,
+    ) -> Result<Page<SessionRow>, StoreError> {
+        self.journal.sessions(run, step, page).await
+    }
+
+    async fn session_lines(
+        &self,
+        run: &RunId,
+        session: &str,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<SessionLine>, StoreError> {
+        self.journal.session_lines(run, session, after, limit).await
     }
 }

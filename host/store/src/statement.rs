@@ -93,6 +93,13 @@ macro_rules! artifact_columns {
         "number, id, tenant, environment, run_id, step_id, plugin, name, mime_type, size, sha256, path, at"
     };
 }
+/// A session's columns, in the order of `rows::session`.
+macro_rules! session_columns {
+    () => {
+        "number, id, tenant, environment, run_id, step_id, attempt, parent, name, agent, status, turns, lines, bytes, \
+         input_tokens, output_tokens, created_at, updated_at"
+    };
+}
 /// The step ($1 run, $2 number), if it runs its attempt $3 under claim $5: who asks under another may not write.
 macro_rules! fence {
     () => {

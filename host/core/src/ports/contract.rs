@@ -23,6 +23,7 @@ mod queue;
 mod random;
 mod resources;
 mod retention;
+mod sessions;
 mod work;
 
 use std::sync::Arc;
@@ -163,6 +164,12 @@ pub async fn check_store<T: Whole>(make: impl AsyncFn() -> Arc<T>) {
             files_are_found_listed_and_replaced,
             a_cursor_that_no_list_gave_is_invalid,
             the_latest_time_is_raised_by_what_guests_leave,
+        }
+        sessions::{
+            a_session_grows_with_the_records_of_its_calls,
+            a_refused_record_adds_no_line,
+            sessions_outlive_their_step_and_are_listed_as_they_began,
+            lines_come_back_byte_for_byte,
         }
         plugins::{
             rows_come_back_as_they_were_and_are_replaced,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Page, PageRequest, StoreError};
+use super::{Page, PageRequest, SessionChange, SessionLine, SessionRow, StoreError};
 use crate::engine::StepNo;
 use crate::ids::{Realm, RunId, StepId};
 use crate::json::{Json, Payload};
@@ -66,6 +66,8 @@ pub enum Effect {
     Emit(EmittedEvent),
     /// Records a file that is written already; replaces the row of the same id.
     Artifact(ArtifactRow),
+    /// Begins a session of an agent, or adds lines to it. Lines that are there stay as they are.
+    Session(Box<SessionChange>),
 }
 
 /// Whose small state it is.
@@ -186,4 +188,22 @@ pub trait Journal: Send + Sync {
         name: Option<&str>,
         page: &PageRequest,
     ) -> Result<Page<EmittedEvent>, StoreError>;
+
+    /// A session of an agent.
+    async fn session(&self, id: &str) -> Result<Option<SessionRow>, StoreError>;
+    /// Sessions of a run, in the order in which they began, of one step if given.
+    async fn sessions(
+        &self,
+        run: &RunId,
+        step: Option<&StepId>,
+        page: &PageRequest,
+    ) -> Result<Page<SessionRow>, StoreError>;
+    /// Lines of a session after the one of that number, in order, at most so many.
+    async fn session_lines(
+        &self,
+        run: &RunId,
+        session: &str,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<SessionLine>, StoreError>;
 }

@@ -2,13 +2,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use caisson_core::engine::StepNo;
 use caisson_core::ids::{RunId, StepId};
 use caisson_core::ports::{
     ArtifactRow, Cursor, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, Page, PageRequest, Record,
-    StoreError,
+    SessionChange, SessionLine, SessionRow, StoreError,
 };
 use caisson_core::status::StepStatus;
 
@@ -90,6 +91,38 @@ impl Journal for MemoryStore {
         };
         latest_first(&self.open()?.emitted, page, wanted, |event| event.at.0)
     }
+
+    async fn session(&self, id: &str) -> Result<Option<SessionRow>, StoreError> {
+        Ok(self.open()?.sessions.iter().find(|session| *session.id == *id).cloned())
+    }
+
+    async fn sessions(
+        &self,
+        run: &RunId,
+        step: Option<&StepId>,
+        page: &PageRequest,
+    ) -> Result<Page<SessionRow>, StoreError> {
+        let after = page.after()?.map_or(0, |cursor| cursor.at);
+        let state = self.open()?;
+        let wanted = |session: &SessionRow| session.run == *run && step.is_none_or(|step| session.step_id == *step);
+        let rows = (1_i64..).zip(&state.sessions).filter(|(number, session)| *number > after && wanted(session));
+        let page = Page::cut(rows.collect::<Vec<_>>(), page, |(number, _)| Cursor::new(*number, ""));
+        Ok(Page { items: page.items.into_iter().map(|(_, session)| session.clone()).collect(), next: page.next })
+    }
+
+    async fn session_lines(
+        &self,
+        run: &RunId,
+        session: &str,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<SessionLine>, StoreError> {
+        let (first, last) = (after.saturating_add(1), u32::MAX);
+        let range = (run.clone(), Arc::from(session), first)..=(run.clone(), Arc::from(session), last);
+        let state = self.open()?;
+        let lines = state.session_lines.range(range);
+        Ok(some(lines.map(|((.., number), line)| SessionLine { number: *number, line: line.clone() }), limit))
+    }
 }
 
 fn place(entry: &EntryKey, number: u32) -> (RunId, StepNo, u32, u32, u32) {
@@ -143,7 +176,7 @@ impl State {
                     let keys = self.kv.entry(scope.clone()).or_default();
                     before.push((scope, key, keys.remove(key)));
                 }
-                Effect::Emit(_) | Effect::Artifact(_) => {}
+                Effect::Emit(_) | Effect::Artifact(_) | Effect::Session(_) => {}
             }
         }
         for effect in effects {
@@ -161,10 +194,25 @@ impl State {
                         None => self.artifacts.push(file.clone()),
                     }
                 }
+                Effect::Session(change) => self.put_session(change),
                 Effect::SetKey { .. } | Effect::DeleteKey { .. } => {}
             }
         }
         Ok(())
+    }
+
+    fn put_session(&mut self, change: &SessionChange) {
+        let SessionChange { row, first, lines } = change;
+        self.note_time(row.updated_at);
+        match self.sessions.iter_mut().find(|known| known.id == row.id) {
+            Some(known) => {
+                *known = SessionRow { created_at: known.created_at, name: known.name.clone(), ..row.clone() }
+            }
+            None => self.sessions.push(row.clone()),
+        }
+        for (number, line) in (*first..).zip(lines) {
+            self.session_lines.entry((row.run.clone(), row.id.clone(), number)).or_insert_with(|| line.clone());
+        }
     }
 
     fn put_back(&mut self, before: Vec<(&KvScope, &String, Option<Vec<u8>>)>) {

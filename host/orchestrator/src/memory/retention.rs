@@ -110,6 +110,10 @@ impl State {
         for event in self.emitted.iter_mut().filter(|event| event.run == *run) {
             event.payload = Payload::Inline(erasure::nothing());
         }
+        for session in self.sessions.iter_mut().filter(|session| session.run == *run) {
+            session.name = session.agent.clone();
+        }
+        self.session_lines.retain(|(id, ..), _| id != run);
         self.snapshots.remove(run);
         self.items.retain(|(id, ..), _| id != run);
         self.logs.retain(|line| line.run != *run);
@@ -129,6 +133,8 @@ impl State {
         self.approvals.retain(|_, approval| approval.run != *run);
         self.emitted.retain(|event| event.run != *run);
         self.artifacts.retain(|file| file.run != *run);
+        self.sessions.retain(|session| session.run != *run);
+        self.session_lines.retain(|(id, ..), _| id != run);
         self.idempotency.retain(|_, (id, _)| id != run);
         // What a finished run has none of goes as well, if there is any.
         self.items.retain(|(id, ..), _| id != run);

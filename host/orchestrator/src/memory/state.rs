@@ -10,7 +10,7 @@ use caisson_core::json::{Blob, Json};
 use caisson_core::ports::{
     self, ApiKeyRow, ApprovalRow, ArtifactRow, Commit, CommitError, DefinitionRow, EmittedEvent, EventRow, Held,
     HostLogLine, HostRow, InboxRow, ItemRow, KvScope, OutboxRow, PluginRow, ReadyRow, Record, ResourceKey, RunLease,
-    RunRow, SlotKey, StepRow, StoreError, TimerRow, VersionRow,
+    RunRow, SessionRow, SlotKey, StepRow, StoreError, TimerRow, VersionRow,
 };
 use caisson_core::status::RunStatus;
 use caisson_core::time::Timestamp;
@@ -62,6 +62,10 @@ pub(super) struct State {
     /// In the order of their coming.
     pub emitted: Vec<EmittedEvent>,
     pub artifacts: Vec<ArtifactRow>,
+    /// In the order of their beginning.
+    pub sessions: Vec<SessionRow>,
+    /// By run, session and number.
+    pub session_lines: BTreeMap<(RunId, Arc<str>, u32), Json>,
     /// By realm, id and digest.
     pub plugins: BTreeMap<(Realm, String, String), PluginRow>,
     pub components: BTreeMap<String, Bytes>,

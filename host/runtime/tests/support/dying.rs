@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use caisson_core::ids::{RunId, StepId};
 use caisson_core::ports::{
-    ArtifactRow, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, Page, PageRequest, Record, StoreError,
+    ArtifactRow, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, Page, PageRequest, Record,
+    SessionLine, SessionRow, StoreError,
 };
 use caisson_runtime::MemoryJournal;
 use parking_lot::Mutex;
@@ -89,5 +90,28 @@ impl Journal for Dying {
         page: &PageRequest,
     ) -> Result<Page<EmittedEvent>, StoreError> {
         self.kept.emitted(tenant, environment, run, name, page).await
+    }
+
+    async fn session(&self, id: &str) -> Result<Option<SessionRow>, StoreError> {
+        self.kept.session(id).await
+    }
+
+    async fn sessions(
+        &self,
+        run: &RunId,
+        step: Option<&StepId>,
+        page: &PageRequest,
+    ) -> Result<Page<SessionRow>, StoreError> {
+        self.kept.sessions(run, step, page).await
+    }
+
+    async fn session_lines(
+        &self,
+        run: &RunId,
+        session: &str,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<SessionLine>, StoreError> {
+        self.kept.session_lines(run, session, after, limit).await
     }
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::ports::{
     ArtifactRow, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, LogLine, LogSink, Page, PageRequest,
-    Record, Secret, Secrets, StoreError,
+    Record, Secret, Secrets, SessionLine, SessionRow, StoreError,
 };
 use caisson_runtime::{MemoryJournal, Resolver, Transport, TransportError, TransportReply, TransportRequest};
 use parking_lot::{Mutex, RwLock};
@@ -132,5 +132,28 @@ impl Journal for Current {
         page: &PageRequest,
     ) -> Result<Page<EmittedEvent>, StoreError> {
         Self::get(self).journal.emitted(tenant, environment, run, name, page).await
+    }
+
+    async fn session(&self, id: &str) -> Result<Option<SessionRow>, StoreError> {
+        Self::get(self).journal.session(id).await
+    }
+
+    async fn sessions(
+        &self,
+        run: &RunId,
+        step: Option<&StepId>,
+        page: &PageRequest,
+    ) -> Result<Page<SessionRow>, StoreError> {
+        Self::get(self).journal.sessions(run, step, page).await
+    }
+
+    async fn session_lines(
+        &self,
+        run: &RunId,
+        session: &str,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<SessionLine>, StoreError> {
+        Self::get(self).journal.session_lines(run, session, after, limit).await
     }
 }

@@ -3,7 +3,9 @@
 //! Invariant: a record is inserted by the statement that checks the fence, in the transaction of its effects. What the fence refuses has
 //! changed nothing.
 
-use caisson_core::ports::{ArtifactRow, Effect, EmittedEvent, EntryKey, JournalError, KvScope, Record, StoreError};
+use caisson_core::ports::{
+    ArtifactRow, Effect, EmittedEvent, EntryKey, JournalError, KvScope, Record, SessionChange, SessionRow, StoreError,
+};
 use caisson_core::time::Timestamp;
 
 use super::Select;
@@ -11,7 +13,7 @@ use super::commit;
 use super::read::one;
 use super::writer::execute;
 use super::{Connection, error, rows};
-use crate::encode::payload_text;
+use crate::encode::{Rows, payload_text};
 
 /// What is written together.
 pub(crate) struct Append {
@@ -28,6 +30,7 @@ impl Append {
         let effects = self.effects.iter().map(|effect| match effect {
             Effect::SetKey { value, .. } => value.len(),
             Effect::Emit(event) => event.payload.inline().map_or(0, |json| json.get().len()),
+            Effect::Session(change) => change.lines.iter().map(|line| line.get().len() + ROW_BYTES).sum(),
             Effect::DeleteKey { .. } | Effect::Artifact(_) => 0,
         });
         let record = self.place.as_ref().map_or(0, |(_, _, record)| record.answer.get().len());
@@ -39,6 +42,7 @@ impl Append {
         let times = self.effects.iter().filter_map(|effect| match effect {
             Effect::Emit(event) => Some(event.at),
             Effect::Artifact(file) => Some(file.at),
+            Effect::Session(change) => Some(change.row.updated_at),
             Effect::SetKey { .. } | Effect::DeleteKey { .. } => None,
         });
         times.max()
@@ -90,6 +94,7 @@ async fn write(connection: &mut Connection, append: &Append) -> Result<(), Journ
             Effect::DeleteKey { scope, key } => delete_key(connection, scope, key).await?,
             Effect::Emit(event) => execute(connection, emit(event)).await?,
             Effect::Artifact(file) => execute(connection, artifact(file)).await?,
+            Effect::Session(change) => change_session(connection, change).await?,
         }
     }
     Ok(())
@@ -225,6 +230,47 @@ fn emit(event: &EmittedEvent) -> Select<'_> {
         event.correlation_key.as_deref(),
         payload_text(&event.payload),
         event.at.0
+    )
+}
+
+/// The row, then the lines: one statement for all of them.
+async fn change_session(connection: &mut Connection, change: &SessionChange) -> Result<(), StoreError> {
+    let SessionChange { row, first, lines } = change;
+    execute(connection, session(row)).await?;
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Rows::default();
+    for (number, line) in (*first..).zip(lines) {
+        rows.row(|r| {
+            r.count(number.into()).text(line.get());
+        });
+    }
+    let (tenant, environment) = (row.realm.tenant.as_ref(), row.realm.environment.as_ref());
+    let query = query!(SESSION_LINES_INSERT, row.run.as_str(), row.id.as_ref(), tenant, environment, rows.finish());
+    execute(connection, query).await
+}
+
+fn session(row: &SessionRow) -> Select<'_> {
+    query!(
+        SESSION_UPSERT,
+        row.id.as_ref(),
+        row.realm.tenant.as_ref(),
+        row.realm.environment.as_ref(),
+        row.run.as_str(),
+        row.step_id.as_str(),
+        i64::from(row.attempt),
+        row.parent.as_deref(),
+        row.name.as_ref(),
+        row.agent.as_ref(),
+        row.status.as_str(),
+        i64::from(row.turns),
+        i64::from(row.lines),
+        row.bytes.cast_signed(),
+        row.input_tokens.cast_signed(),
+        row.output_tokens.cast_signed(),
+        row.created_at.0,
+        row.updated_at.0
     )
 }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use caisson_core::ids::{RunId, StepId};
 use caisson_core::ports::{
     ArtifactRow, Cursor, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, Page, PageRequest, Record,
-    StoreError,
+    SessionLine, SessionRow, StoreError,
 };
 use sqlx::AssertSqlSafe;
 use tokio::sync::oneshot;
@@ -109,6 +109,34 @@ impl Journal for Adapter {
             .bind(fetch_size(page));
         let events = rows::every(&all(&self.readers, query).await?, rows::emitted)?;
         Ok(cut(events, page, |event| event.at.0))
+    }
+
+    async fn session(&self, id: &str) -> Result<Option<SessionRow>, StoreError> {
+        Ok(one(&self.readers, query!(SESSION, id), rows::session).await?.map(|(_, session)| session))
+    }
+
+    async fn sessions(
+        &self,
+        run: &RunId,
+        step: Option<&StepId>,
+        page: &PageRequest,
+    ) -> Result<Page<SessionRow>, StoreError> {
+        let after = page.after()?.map_or(0, |cursor| cursor.at);
+        let query = query!(SESSIONS, run.as_str(), step.map(StepId::as_str), after, fetch_size(page));
+        let sessions = rows::every(&all(&self.readers, query).await?, rows::session)?;
+        let page = Page::cut(sessions, page, |(number, _)| Cursor::new(*number, ""));
+        Ok(Page { items: page.items.into_iter().map(|(_, session)| session).collect(), next: page.next })
+    }
+
+    async fn session_lines(
+        &self,
+        run: &RunId,
+        session: &str,
+        after: u32,
+        limit: u32,
+    ) -> Result<Vec<SessionLine>, StoreError> {
+        let query = query!(SESSION_LINES, run.as_str(), session, i64::from(after), i64::from(limit));
+        rows::every(&all(&self.readers, query).await?, rows::session_line)
     }
 }
 

@@ -138,7 +138,8 @@ impl Part {
             changed(connection, query!(ERASE_BLOBS, run, &*realm.tenant, &*realm.environment, blobs)).await?;
         }
         let logs = changed(connection, query!(ERASE_LOGS, run, i64::from(limit))).await?;
-        if more || logs >= limit.into() {
+        let lines = changed(connection, query!(ERASE_SESSION_LINES, run, i64::from(limit))).await?;
+        if more || logs >= limit.into() || lines >= limit.into() {
             return Ok(Some(after));
         }
         let input = payload_text(&erasure::payload(&row.input));

@@ -17,7 +17,9 @@ use caisson_core::time::Timestamp;
 use serde::de::DeserializeOwned;
 use sqlx::{Decode, Row, Type};
 
-pub(crate) use self::plugins::{artifact, bytes, emitted, name, plugin, record, record_if_there, run_id, totals};
+pub(crate) use self::plugins::{
+    artifact, bytes, emitted, name, plugin, record, record_if_there, run_id, session, session_line, totals,
+};
 use super::{Db, DbRow, error};
 
 /// Reads the columns of one row from left to right.

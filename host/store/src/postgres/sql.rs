@@ -138,6 +138,10 @@ statements! {
     SAVEPOINT (0) = "SAVEPOINT append";
     KEEP (0) = "RELEASE SAVEPOINT append";
     UNDO (0) = "ROLLBACK TO SAVEPOINT append";
+    /// $1 run, $2 session, $3 and $4 its realm, $5 numbers and texts.
+    SESSION_LINES_INSERT (5) = "INSERT INTO session_lines (tenant, environment, run_id, session, line, text) \
+        SELECT $3, $4, $1, $2, (v->>0)::bigint, v->>1 FROM json_array_elements($5::json) AS j(v) \
+        ON CONFLICT (run_id, session, line) DO NOTHING";
     KV_SET (8) = "WITH kept AS (INSERT INTO kv (tenant, environment, plugin, workflow, key, value) VALUES ($1, $2, $3, $4, $5, $6) \
         ON CONFLICT (tenant, environment, plugin, workflow, key) DO UPDATE SET value = excluded.value) \
         INSERT INTO kv_totals (tenant, environment, plugin, workflow, keys, bytes) VALUES ($1, $2, $3, $4, $7, $8) \
@@ -193,6 +197,7 @@ statements! {
         ',\"category\":' || to_json(error::json->>'category')::text || ',\"message\":\"erased\"}' WHERE run_id = $1 AND error IS NOT NULL), \
         asked AS (UPDATE approvals SET message = 'erased', summary = NULL, comment = NULL WHERE run_id = $1), \
         said AS (UPDATE emitted_events SET payload = $6 WHERE run_id = $1), \
+        worked AS (UPDATE sessions SET name = agent WHERE run_id = $1), \
         results AS (DELETE FROM items WHERE run_id = $1), \
         kept AS (DELETE FROM snapshots WHERE run_id = $1) \
         UPDATE runs SET input = $2, output = $3, error = $4, erased_at = $5 WHERE id = $1";
@@ -202,7 +207,8 @@ statements! {
         d5 AS (DELETE FROM timers WHERE run_id = $1), d6 AS (DELETE FROM journal WHERE run_id = $1), \
         d7 AS (DELETE FROM run_plugins WHERE run_id = $1), d8 AS (DELETE FROM admissions WHERE run_id = $1), \
         d9 AS (DELETE FROM emitted_events WHERE run_id = $1), d10 AS (DELETE FROM artifacts WHERE run_id = $1), \
-        d11 AS (DELETE FROM idempotency_keys WHERE run_id = $1) DELETE FROM runs WHERE id = $1";
+        d11 AS (DELETE FROM idempotency_keys WHERE run_id = $1), d12 AS (DELETE FROM sessions WHERE run_id = $1), \
+        d13 AS (DELETE FROM session_lines WHERE run_id = $1) DELETE FROM runs WHERE id = $1";
 
     /// A lease that is over is not renewed: then there is no row. $7 whether it is the host's first beat, $8 the lease in milliseconds.
     BEAT (8) = concat!(

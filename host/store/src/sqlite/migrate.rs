@@ -14,6 +14,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "load", include_str!("../../../../migrations/sqlite/0004_load.sql")),
     (5, "dead", include_str!("../../../../migrations/sqlite/0005_dead.sql")),
     (6, "resources", include_str!("../../../../migrations/sqlite/0006_resources.sql")),
+    (7, "sessions", include_str!("../../../../migrations/sqlite/0007_sessions.sql")),
 ];
 
 /// Applies what is missing. A database that knows more than this program is refused.

@@ -113,6 +113,10 @@ statements! {
     SAVEPOINT (0) = "SAVEPOINT append";
     KEEP (0) = "RELEASE append";
     UNDO (0) = "ROLLBACK TO append; RELEASE append";
+    /// $1 run, $2 session, $3 and $4 its realm, $5 numbers and texts.
+    SESSION_LINES_INSERT (5) = "INSERT INTO session_lines (tenant, environment, run_id, session, line, text) \
+        SELECT $3, $4, $1, $2, j.value->>'$[0]', j.value->>'$[1]' FROM json_each($5) AS j WHERE true \
+        ON CONFLICT (run_id, session, line) DO NOTHING";
     KV_SET (8) = "INSERT INTO kv (tenant, environment, plugin, workflow, key, value) VALUES ($1, $2, $3, $4, $5, $6) \
         ON CONFLICT (tenant, environment, plugin, workflow, key) DO UPDATE SET value = excluded.value; \
         INSERT INTO kv_totals (tenant, environment, plugin, workflow, keys, bytes) VALUES ($1, $2, $3, $4, $7, $8) \
@@ -169,6 +173,7 @@ statements! {
         WHERE run_id = $1 AND error IS NOT NULL; \
         UPDATE approvals SET message = 'erased', summary = NULL, comment = NULL WHERE run_id = $1; \
         UPDATE emitted_events SET payload = $6 WHERE run_id = $1; \
+        UPDATE sessions SET name = agent WHERE run_id = $1; \
         DELETE FROM items WHERE run_id = $1; \
         DELETE FROM snapshots WHERE run_id = $1; \
         UPDATE runs SET input = $2, output = $3, error = $4, erased_at = $5 WHERE id = $1;";
@@ -183,6 +188,8 @@ statements! {
         DELETE FROM admissions WHERE run_id = $1; \
         DELETE FROM emitted_events WHERE run_id = $1; \
         DELETE FROM artifacts WHERE run_id = $1; \
+        DELETE FROM sessions WHERE run_id = $1; \
+        DELETE FROM session_lines WHERE run_id = $1; \
         DELETE FROM idempotency_keys WHERE run_id = $1; \
         DELETE FROM runs WHERE id = $1;";
 }

@@ -103,6 +103,21 @@ statements! {
          AND (at, number) < ($3, $4) ORDER BY at DESC, number DESC LIMIT $5"
     );
 
+    /// What a session began with stays.
+    SESSION_UPSERT (17) = "INSERT INTO sessions \
+        (id, tenant, environment, run_id, step_id, attempt, parent, name, agent, status, turns, lines, bytes, \
+         input_tokens, output_tokens, created_at, updated_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) ON CONFLICT (id) DO UPDATE SET \
+        status = excluded.status, turns = excluded.turns, lines = excluded.lines, bytes = excluded.bytes, \
+        input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens, updated_at = excluded.updated_at";
+    SESSION (1) = concat!("SELECT ", session_columns!(), " FROM sessions WHERE id = $1");
+    SESSIONS (4) = concat!(
+        "SELECT ", session_columns!(), " FROM sessions WHERE run_id = $1 AND ($2 IS NULL OR step_id = $2) AND number > $3 \
+         ORDER BY number LIMIT $4"
+    );
+    SESSION_LINES (4) = "SELECT line, text FROM session_lines WHERE run_id = $1 AND session = $2 AND line > $3 \
+        ORDER BY line LIMIT $4";
+
     COMPONENT_INSERT (3) = "INSERT INTO components (tenant, environment, digest, size, bytes) VALUES ('', '', $1, $2, $3) \
         ON CONFLICT (digest) DO NOTHING";
     COMPONENT (1) = "SELECT bytes FROM components WHERE digest = $1";
@@ -165,6 +180,10 @@ statements! {
     BLOB_REFS (2) = "SELECT sha256 FROM blob_refs WHERE run_id = $1 ORDER BY sha256 LIMIT $2";
     /// $1 run, $2 limit.
     ERASE_LOGS (2) = "DELETE FROM logs WHERE number IN (SELECT number FROM logs WHERE run_id = $1 ORDER BY number LIMIT $2)";
+
+    /// $1 run, $2 limit.
+    ERASE_SESSION_LINES (2) = "DELETE FROM session_lines WHERE number IN \
+        (SELECT number FROM session_lines WHERE run_id = $1 LIMIT $2)";
 
     IS_ERASED (1) = "SELECT CAST(CASE WHEN erased_at IS NULL THEN 0 ELSE 1 END AS BIGINT) FROM runs WHERE id = $1";
     /// From the end, so that what is left is still a history.

@@ -8,7 +8,7 @@ use crate::json::{Json, Payload, sha256_hex};
 use crate::plugin::{ActionSpec, Engine, Grants, Package, PluginStatus};
 use crate::ports::{
     ApprovalRow, ArtifactRow, Commit, Effect, EmittedEvent, EntryKey, EventRow, KvScope, NewVersion, PageRequest,
-    PluginRow, Record, RunRow, StepRow, TimerRow,
+    PluginRow, Record, RunRow, SessionChange, SessionRow, SessionStatus, StepRow, TimerRow,
 };
 use crate::status::{RunStatus, StepStatus};
 use crate::time::Timestamp;
@@ -229,6 +229,34 @@ pub fn artifact(run: &RunRow, id: &str, at: i64) -> ArtifactRow {
         path: format!("{}/s1/notify/{id}", run.id).into(),
         at: Timestamp(at),
     }
+}
+
+/// A session of a run's first step.
+pub fn session(run: &RunRow, id: &str, at: i64) -> SessionRow {
+    SessionRow {
+        id: id.into(),
+        realm: run.realm.clone(),
+        run: run.id.clone(),
+        step_id: StepId::new("s1"),
+        attempt: 1,
+        parent: None,
+        name: format!("secret words {id}").into(),
+        agent: "triage".into(),
+        status: SessionStatus::Running,
+        turns: 0,
+        lines: 2,
+        bytes: 14,
+        input_tokens: 0,
+        output_tokens: 0,
+        created_at: Timestamp(at),
+        updated_at: Timestamp(at),
+    }
+}
+
+/// A change that leaves a session so, and adds lines.
+pub fn change(row: &SessionRow, first: u32, lines: &[&str]) -> Effect {
+    let lines = lines.iter().map(|line| json(line)).collect();
+    Effect::Session(Box::new(SessionChange { row: row.clone(), first, lines }))
 }
 
 /// An installed plugin that asks for little.

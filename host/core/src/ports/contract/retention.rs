@@ -53,7 +53,9 @@ async fn add(store: &dyn Whole, id: &str, ended_at: i64, blobs: Vec<Blob>) -> Ru
     store.append_logs(&lines).await.expect("stores");
     let event = Effect::Emit(make::emitted(&run, &format!("e-{id}"), "order.paid", 1_000));
     let file = Effect::Artifact(make::artifact(&run, &format!("f-{id}"), 1_000));
-    store.apply(&[event, file]).await.expect("stores");
+    let lines = ["\"secret words\""; 5];
+    let session = make::change(&make::session(&run, &format!("x-{id}"), 1_000), 1, &lines);
+    store.apply(&[event, file, session]).await.expect("stores");
     run.status = RunStatus::Failed;
     run.completed_at = Some(Timestamp(ended_at));
     run.output = Some(make::payload("{\"secret\":\"words\"}"));
@@ -109,7 +111,7 @@ async fn seen(store: &dyn Whole, run: &RunRow) -> String {
     let page = make::page(100);
     let filter = ApprovalFilter { run: Some(run.id.clone()), status: None };
     format!(
-        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
         store.load(&run.id).await.expect("answers"),
         store.steps(&run.id, &page).await.expect("answers"),
         store.approvals("acme", None, &filter, &page).await.expect("answers"),
@@ -118,6 +120,8 @@ async fn seen(store: &dyn Whole, run: &RunRow) -> String {
         store.emitted("acme", None, Some(&run.id), None, &page).await.expect("answers"),
         store.artifacts(&run.id, None, &page).await.expect("answers"),
         store.run_by_key(&format!("k-{}", run.id)).await.expect("answers"),
+        store.sessions(&run.id, None, &page).await.expect("answers"),
+        store.session_lines(&run.id, &format!("x-{}", run.id), 0, 100).await.expect("answers"),
     )
 }
 
@@ -152,6 +156,9 @@ pub(super) async fn erased_data_is_gone_and_the_chain_still_holds(store: &dyn Wh
     assert_eq!(steps[0].error, Some(erasure::failure(&make::json(ERROR))));
     assert!(store.blobs(&[large("x").id]).await.expect("answers").is_empty());
     assert!(store.logs(&run.id, None, &make::page(10)).await.expect("answers").items.is_empty());
+    assert!(store.session_lines(&run.id, "x-r", 0, 10).await.expect("answers").is_empty());
+    let session = store.session("x-r").await.expect("answers").expect("its numbers stay");
+    assert_eq!((&*session.name, session.lines), ("triage", 2));
     assert_eq!(erase(store, &run.id, 100).await, 1, "again is fine");
     assert_eq!(events(store, &run).await, after);
 }
@@ -168,6 +175,7 @@ pub(super) async fn erasing_part_by_part_comes_to_the_same_end(store: &dyn Whole
     assert!(after.iter().all(|event| event.data_sha256.is_some()));
     chain::verify(chain::GENESIS.into(), 0, &after).expect("holds");
     assert!(store.logs(&run.id, None, &make::page(10)).await.expect("answers").items.is_empty());
+    assert!(store.session_lines(&run.id, "x-r", 0, 10).await.expect("answers").is_empty());
     let blobs = [large("x").id, large("y").id, large("z").id];
     assert!(store.blobs(&blobs).await.expect("answers").is_empty());
 }

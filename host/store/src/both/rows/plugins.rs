@@ -3,7 +3,9 @@
 use caisson_core::ids::{RunId, StepId};
 use caisson_core::json::Payload;
 use caisson_core::plugin::PluginStatus;
-use caisson_core::ports::{ArtifactRow, EmittedEvent, PluginRow, Record, StoreError};
+use caisson_core::ports::{
+    ArtifactRow, EmittedEvent, PluginRow, Record, SessionLine, SessionRow, SessionStatus, StoreError,
+};
 
 use super::{Columns, corrupt};
 
@@ -74,6 +76,35 @@ pub(crate) fn artifact(c: &mut Columns<'_>) -> Result<(i64, ArtifactRow), StoreE
             at: c.time()?,
         },
     ))
+}
+
+/// A session of an agent and its number.
+pub(crate) fn session(c: &mut Columns<'_>) -> Result<(i64, SessionRow), StoreError> {
+    Ok((
+        c.get()?,
+        SessionRow {
+            id: c.text()?,
+            realm: c.realm()?,
+            run: c.run_id()?,
+            step_id: c.text().map(StepId::new)?,
+            attempt: c.small()?,
+            parent: c.opt_text()?,
+            name: c.text()?,
+            agent: c.text()?,
+            status: SessionStatus::parse(c.get()?).ok_or_else(|| corrupt("a session's status is unknown"))?,
+            turns: c.small()?,
+            lines: c.small()?,
+            bytes: c.count()?,
+            input_tokens: c.count()?,
+            output_tokens: c.count()?,
+            created_at: c.time()?,
+            updated_at: c.time()?,
+        },
+    ))
+}
+
+pub(crate) fn session_line(c: &mut Columns<'_>) -> Result<SessionLine, StoreError> {
+    Ok(SessionLine { number: c.small()?, line: c.json()? })
 }
 
 /// Id, digest and version stand in the package as well; their columns are for finding rows.
