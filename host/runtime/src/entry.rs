@@ -29,6 +29,7 @@ use crate::model::Tokens;
 use crate::plugin::{Code, Compiled};
 use crate::random::Random;
 use crate::redact::Redactor;
+use crate::sessions::Sessions;
 use crate::state::{Quota, Shared, State};
 use crate::trap;
 
@@ -148,6 +149,7 @@ pub(crate) fn state(call: &Call, assets: Arc<Assets>) -> State {
         redactor,
         quota: Quota::default(),
         agent_tools: None,
+        sessions: Sessions::default(),
         tokens: Tokens::default(),
         warnings: Vec::new(),
         assets,

@@ -66,6 +66,21 @@ impl Cursor {
         Arc::clone(&self.journal)
     }
 
+    /// Where the next call will be.
+    pub(crate) fn next_place(&self) -> Place {
+        self.place(self.number)
+    }
+
+    /// Whether there is a journal: else nothing is left of the entry.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.entry.is_some()
+    }
+
+    /// From 1; 0 outside of any step.
+    pub(crate) fn attempt(&self) -> u32 {
+        self.entry.as_ref().map_or(0, |entry| entry.attempt)
+    }
+
     fn place(&self, number: u32) -> Place {
         let (attempt, entry) = self.entry.as_ref().map_or((0, 0), |entry| (entry.attempt, entry.entry));
         let mut hash = Sha256::new();

@@ -51,6 +51,7 @@ mod redact;
 mod registry;
 mod runtime;
 mod schema;
+mod sessions;
 mod state;
 mod sys;
 mod threads;

@@ -21,6 +21,7 @@ use crate::model::{Models, Tokens};
 use crate::net::{Clients, Resolver};
 use crate::random::Random;
 use crate::redact::Redactor;
+use crate::sessions::Sessions;
 
 pub(crate) struct State {
     /// Made when it is asked for: most entries never do.
@@ -40,6 +41,8 @@ pub(crate) struct State {
     pub(crate) quota: Quota,
     /// What the agents may call that this entry has opened; `None` until it opens one.
     pub(crate) agent_tools: Option<Vec<String>>,
+    /// Of the agents that the entry opened.
+    pub(crate) sessions: Sessions,
     /// What models took.
     pub(crate) tokens: Tokens,
     /// What the step keeps beside its result.

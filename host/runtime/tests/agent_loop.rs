@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use caisson_core::error::{Category, RetryHint};
-use caisson_core::ports::{ActionRunner, Entry, Invocation};
+use caisson_core::ports::{
+    ActionRunner, Entry, Invocation, Journal, PageRequest, SessionLine, SessionRow, SessionStatus,
+};
 use caisson_runtime::model::{AgentSpec, Error, Models, Progress, Provider, Reply, Scripted, Tokens, Turn};
 use caisson_runtime::{Runtime, RuntimeConfig};
 use serde_json::{Value, json};
@@ -196,6 +198,71 @@ async fn limits_end_an_agent_by_name() {
     }
 }
 
+/// The sessions of a call's step, as they began.
+async fn sessions(journal: &Dying, call: &Invocation) -> Vec<SessionRow> {
+    let page = PageRequest { limit: 100, cursor: None };
+    journal.sessions(&call.run, Some(&call.step), &page).await.expect("answers").items
+}
+
+/// What each line of a session is, and who says it. Their numbers have no gaps.
+async fn lines(journal: &Dying, session: &SessionRow) -> Vec<String> {
+    let lines = journal.session_lines(&session.run, &session.id, 0, 1_000).await.expect("answers");
+    assert_eq!(lines.len(), session.lines as usize);
+    let one = |(number, line): (u32, &SessionLine)| {
+        let value = line.line.value();
+        assert_eq!((line.number, &value["n"]), (number, &json!(number)));
+        [&value["type"], &value["role"]].into_iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+    };
+    (1..).zip(&lines).map(one).collect()
+}
+
+#[tokio::test]
+async fn agents_of_one_step_have_sessions_with_names_parents_and_an_end() {
+    let agents = [
+        ("boss", json!({"tools": ["agent.helper", "agent.strict"], "limits": {"maxTurns": 3}})),
+        ("helper", json!({})),
+        ("strict", json!({"input": {"schema": schema(NEEDS)}})),
+    ];
+    let script = json!({
+        "boss": [
+            {"match": "start", "reply": {"toolCalls": [
+                {"name": "agent.helper", "arguments": {"task": "count"}},
+                {"name": "agent.helper", "arguments": {"task": "count"}},
+                {"name": "agent.strict", "arguments": {"namespace": 1}},
+            ]}},
+            {"match": "", "reply": calls("rm", json!({}))},
+        ],
+        "helper": [{"match": "count", "reply": "seven"}],
+    });
+    let journal = Arc::new(Dying::after(u32::MAX));
+    let (runtime, _) = host(&script, &agents, Some(Arc::clone(&journal))).await;
+    let input = json!({"agent": "boss", "task": "start", "session": "research"});
+    let call = Invocation { claim: Some(1), attempt: 2, ..invocation(&runtime, "agent.run", &input) };
+    let entry = runtime.run(call.clone()).await;
+    stop(runtime).await;
+    assert_eq!(failure(&entry).code, "AGENT_TURN_LIMIT");
+    let found = sessions(&journal, &call).await;
+    let parent = Some(found[0].id.clone());
+    let shown: Vec<_> = found.iter().map(|one| (&*one.name, &*one.agent, one.status, one.turns, one.attempt)).collect();
+    assert_eq!(
+        shown,
+        [
+            ("research", "boss", SessionStatus::Failed, 3, 2),
+            ("helper", "helper", SessionStatus::Completed, 1, 2),
+            ("helper-2", "helper", SessionStatus::Completed, 1, 2),
+            ("strict", "strict", SessionStatus::Failed, 0, 2),
+        ]
+    );
+    assert!(found[0].parent.is_none() && found[1..].iter().all(|one| one.parent == parent));
+    assert_eq!(lines(&journal, &found[1]).await, ["session", "message system", "message user", "answer assistant"]);
+    assert_eq!(lines(&journal, &found[3]).await, ["session", "end"]);
+    let of_boss = lines(&journal, &found[0]).await;
+    assert_eq!(of_boss[3..8], ["answer assistant", "message tool", "message tool", "message tool", "answer assistant"]);
+    assert_eq!(of_boss[of_boss.len() - 3..], ["answer assistant", "message tool", "end"], "what came last is there");
+    let last = journal.session_lines(&call.run, &found[0].id, found[0].lines - 1, 1).await.expect("answers");
+    assert_eq!(last[0].line.value()["error"]["code"], json!("AGENT_TURN_LIMIT"));
+}
+
 /// No answer that is recorded is paid for again, and at most the one that was under way when the host died.
 #[tokio::test]
 async fn an_agent_goes_on_at_the_turn_where_its_host_died() {
@@ -226,6 +293,16 @@ async fn an_agent_goes_on_at_the_turn_where_its_host_died() {
         let after = again.calls.load(Ordering::SeqCst);
         assert_eq!(after, TURNS - appends.saturating_sub(1), "{appends}");
         assert!(before + after <= TURNS + 1, "{appends}");
+        let call = call(&second, 2);
         stop(second).await;
+        // Nor has the transcript a line twice, or none.
+        let [session] = &sessions(&journal, &call).await[..] else { panic!("{appends}: not one session") };
+        assert_eq!((session.turns, session.output_tokens, session.status), (10, 30, SessionStatus::Completed));
+        let mut expected = vec!["session", "message system", "message user"];
+        for _ in 1..TURNS {
+            expected.extend(["answer assistant", "message tool"]);
+        }
+        expected.push("answer assistant");
+        assert_eq!(lines(&journal, session).await, expected, "{appends}");
     }
 }

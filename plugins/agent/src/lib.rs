@@ -21,6 +21,7 @@ struct Run {
     variables: Map<String, Value>,
     #[serde(default)]
     previous: Value,
+    session: Option<String>,
     output_schema: Option<Value>,
     #[serde(rename = "agent_id")]
     agent_id: Option<Value>,
@@ -34,6 +35,8 @@ fn run(_: &Context, input: Run) -> Result<Value, Failure> {
         task: input.task.and_then(text),
         variables: input.variables,
         previous: object(input.previous),
+        session: input.session,
+        parent: None,
         output_schema: input.output_schema,
         depth: 0,
     };

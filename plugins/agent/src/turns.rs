@@ -31,6 +31,10 @@ pub(crate) struct Work {
     pub(crate) variables: Map<String, Value>,
     /// What the variables are laid over.
     pub(crate) previous: Map<String, Value>,
+    /// What the session is called; the agent's name if absent.
+    pub(crate) session: Option<String>,
+    /// The session of the agent that calls this one.
+    pub(crate) parent: Option<String>,
     /// Goes before the agent's own.
     pub(crate) output_schema: Option<Value>,
     /// How many agents called one another to get here.
@@ -41,6 +45,8 @@ pub(crate) struct Work {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Opened {
+    /// Named in every turn: what is said there becomes the session's lines.
+    session: Option<String>,
     #[serde(default)]
     problems: Vec<Problem>,
     messages: Vec<Value>,
@@ -93,10 +99,11 @@ struct Call {
 
 /// Works until there is an answer.
 pub(crate) fn work(work: Work) -> Result<Value, Failure> {
-    let Work { agent, by_id, task, variables, previous, output_schema, depth } = work;
-    let open = json!({
-        "open": {"agent": agent, "byId": by_id, "task": task, "variables": variables, "previous": previous},
-    });
+    let Work { agent, by_id, task, variables, previous, session, parent, output_schema, depth } = work;
+    let open = json!({"open": {
+        "agent": agent, "byId": by_id, "task": task, "variables": variables, "previous": previous, "name": session,
+        "parent": parent,
+    }});
     let mut opened: Opened = model::complete(&open).map_err(|error| failed(&error))?;
     if !opened.problems.is_empty() {
         let message = format!("the input does not fit agent '{agent}': {}", listed(&opened.problems));
@@ -122,7 +129,19 @@ struct Loop {
 }
 
 impl Loop {
+    /// Works, and says in the session why there is no answer.
     fn run(mut self) -> Result<Value, Failure> {
+        let done = self.turns();
+        if let (Err(failure), Some(session)) = (&done, &self.opened.session) {
+            let error = json!({"code": failure.code(), "message": failure.message()});
+            let end = json!({"end": {"session": session, "messages": self.opened.messages, "error": error}});
+            // The step fails with what it failed with, whatever becomes of its session.
+            let _: Result<Value, CapabilityError> = model::complete(&end);
+        }
+        done
+    }
+
+    fn turns(&mut self) -> Result<Value, Failure> {
         let turns = self.opened.limits.max_turns.unwrap_or(TURNS_DEFAULT).max(1);
         let mut repairs = 0;
         for turn in 1..=turns {
@@ -156,6 +175,7 @@ impl Loop {
     fn ask(&mut self, last: bool) -> Result<Reply, Failure> {
         let request = json!({
             "agent": self.agent,
+            "session": self.opened.session,
             "prepared": true,
             "messages": self.opened.messages,
             "tools": self.offered,
@@ -217,6 +237,8 @@ impl Loop {
             task: arguments.get("task").and_then(Value::as_str).map(str::to_owned),
             variables: arguments.clone(),
             previous: Map::new(),
+            session: None,
+            parent: self.opened.session.clone(),
             output_schema: None,
             depth: self.depth + 1,
         };

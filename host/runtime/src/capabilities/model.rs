@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use caisson_core::error::{Category, Failure};
 use caisson_core::json::Json;
 use caisson_core::plugin::Capability;
+use caisson_core::ports::Effect;
 use serde::{Deserialize, Serialize};
 
 use super::denied;
+use super::stored::{self, is_name};
 use crate::bindings::caisson::step::capability::Error;
 use crate::bindings::caisson::step::model::Host;
 use crate::journal::{Done, Place};
 use crate::model;
+use crate::sessions::{Call, Message, NAME_BYTES_MAX, Owner, SESSIONS_MAX};
 use crate::state::State;
 
 /// Per entry: an agent that has not found its answer by then never will.
@@ -28,6 +31,14 @@ struct Asked {
     agent: Option<String>,
     #[serde(default)]
     open: Option<Named>,
+    /// Ends a session: nothing is asked of a model.
+    #[serde(default)]
+    end: Option<Ending>,
+    /// The session of a turn.
+    #[serde(default)]
+    session: Option<String>,
+    #[serde(default)]
+    messages: Vec<Message>,
     /// What does not fit goes on, with a warning.
     #[serde(default)]
     last: bool,
@@ -40,6 +51,22 @@ struct Named {
     /// The workflow names the agent by a number.
     #[serde(default)]
     by_id: bool,
+    /// What the session is called; the agent's name if absent.
+    #[serde(default)]
+    name: Option<String>,
+    /// The session of the agent that calls this one.
+    #[serde(default)]
+    parent: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Ending {
+    session: String,
+    #[serde(default)]
+    messages: Vec<Message>,
+    /// Why there is no answer.
+    #[serde(default)]
+    error: Option<serde_json::Value>,
 }
 
 /// What of an answer counts on the step.
@@ -71,11 +98,17 @@ impl Host for State {
             Ok(asked) => asked,
             Err(error) => return Ok(Err(Error::Invalid(format!("the model request does not read: {error}")))),
         };
+        if let Some(end) = &asked.end {
+            return self.end(&request, end).await;
+        }
         let Some(agent) = asked.agent.clone().or_else(|| asked.open.as_ref().map(|open| open.agent.clone())) else {
             return Ok(Err(Error::Invalid("the model request does not read: it names no agent".to_owned())));
         };
         if let Err(why) = self.effective.agent(&agent) {
             return Ok(Err(denied(why)));
+        }
+        if let Err(error) = self.check_session(&agent, &asked) {
+            return Ok(Err(error));
         }
         let calls =
             self.effective.least(CALLS_DEFAULT, |grants| grants.model.as_ref().and_then(|model| model.max_calls));
@@ -83,35 +116,30 @@ impl Host for State {
         if self.quota.model_calls > calls {
             return Ok(Err(Error::Quota(format!("one entry of a step may call models {calls} times"))));
         }
+        let call = |sent: &[model::Message]| match (&asked.open, &asked.session) {
+            (Some(open), _) => Call::Open { agent: &agent, name: open.name.as_deref(), parent: open.parent.as_deref() },
+            (None, Some(session)) => Call::Turn { session, messages: &asked.messages, last: asked.last },
+            (None, None) => {
+                Call::Alone { agent: &agent, sent: sent.iter().map(Message::from).collect(), last: asked.last }
+            }
+        };
+        let place = self.cursor.next_place();
+        let mut is_new = false;
         let answer: Result<String, Error> = self
-            .journaled("model.complete", &[request.as_bytes()], async |state: &mut Self, _: Place| {
-                let shown = AtomicU32::new(0);
-                let log = Arc::clone(&state.log);
-                let progress = move |bytes: usize| {
-                    let step = (bytes / PROGRESS_BYTES).checked_ilog2().map_or(0, |doubled| doubled + 1);
-                    if shown.fetch_max(step, Ordering::Relaxed) < step {
-                        // What is past the limit of lines is left out: it is no fault of the guest.
-                        let _ = log.line(None, format!("the model has written {bytes} bytes"), None, None);
-                    }
-                };
-                let answer = state.shared.models.complete(&state.realm, &request, &progress).await;
-                let redactor = &state.redactor;
-                let clean = |text: String| redactor.text(&text).into_owned();
-                let answer = match answer {
-                    Ok(text) => match Json::parse(text) {
-                        Ok(json) => Ok(redactor.json(json).get().to_owned()),
-                        Err(error) => Err(Error::Other(format!("the model's answer does not read: {error}"))),
-                    },
-                    Err(model::Error::Invalid(what)) => Err(Error::Invalid(clean(what))),
-                    Err(model::Error::AgentNotFound(what)) => Err(Error::NotFound(clean(what))),
-                    Err(model::Error::Timeout) => Err(Error::Timeout),
-                    Err(model::Error::Unavailable(what)) => Err(Error::Unavailable(clean(what))),
-                    Err(model::Error::TooLarge(bytes)) => Err(Error::TooLarge(bytes)),
-                    Err(model::Error::Malformed(what) | model::Error::Other(what)) => Err(Error::Other(clean(what))),
-                };
-                Ok(Done::answer(answer))
+            .journaled("model.complete", &[request.as_bytes()], async |state: &mut Self, place: Place| {
+                is_new = true;
+                let mut sent = Vec::new();
+                let answer = state.ask(&request, &mut sent).await;
+                let answer =
+                    if asked.open.is_some() { answer.map(|text| with_session(&text, &place.id)) } else { answer };
+                let effects = state.note(&place, &call(&sent), &answer).await?;
+                Ok(Done { answer, effects, over_quota: None })
             })
             .await?;
+        if !is_new {
+            let (owner, at) = (self.owner(), self.clock.now());
+            self.sessions.replayed(&place.id, &owner, at, &call(&[]), answer.as_deref().ok());
+        }
         if let Ok(answer) = &answer {
             self.keep(&agent, &asked, answer);
         }
@@ -120,6 +148,111 @@ impl Host for State {
 }
 
 impl State {
+    /// Whether the session that a request names is one of this entry, and a new one may begin.
+    fn check_session(&self, agent: &str, asked: &Asked) -> Result<(), Error> {
+        let unknown = |id: &str| Error::Invalid(format!("there is no session '{id}' of that agent in this step"));
+        if let Some(id) = asked.session.as_deref().filter(|id| !self.sessions.has(id, Some(agent))) {
+            return Err(unknown(id));
+        }
+        let Some(open) = &asked.open else { return Ok(()) };
+        if let Some(id) = open.parent.as_deref().filter(|id| !self.sessions.has(id, None)) {
+            return Err(unknown(id));
+        }
+        if open.name.as_deref().is_some_and(|name| !is_name(name, NAME_BYTES_MAX)) {
+            return Err(Error::Invalid(format!(
+                "a session's name has 1 to {NAME_BYTES_MAX} bytes and no control characters"
+            )));
+        }
+        if self.sessions.count() >= SESSIONS_MAX {
+            return Err(Error::Quota(format!("one entry of a step may begin {SESSIONS_MAX} sessions")));
+        }
+        Ok(())
+    }
+
+    /// Ends a session with what was said since its last turn.
+    async fn end(&mut self, request: &str, end: &Ending) -> wasmtime::Result<Result<String, Error>> {
+        if !self.sessions.has(&end.session, None) {
+            return Ok(Err(Error::Invalid(format!("there is no session '{}' in this step", end.session))));
+        }
+        let call = Call::End { session: &end.session, messages: &end.messages, error: end.error.as_ref() };
+        let place = self.cursor.next_place();
+        let mut is_new = false;
+        let answer: Result<String, Error> = self
+            .journaled("model.complete", &[request.as_bytes()], async |state: &mut Self, place: Place| {
+                is_new = true;
+                let answer = Ok("{}".to_owned());
+                let effects = state.note(&place, &call, &answer).await?;
+                Ok(Done { answer, effects, over_quota: None })
+            })
+            .await?;
+        if !is_new {
+            let (owner, at) = (self.owner(), self.clock.now());
+            self.sessions.replayed(&place.id, &owner, at, &call, answer.as_deref().ok());
+        }
+        Ok(answer)
+    }
+
+    /// Asks the models.
+    async fn ask(&mut self, request: &str, sent: &mut Vec<model::Message>) -> Result<String, Error> {
+        let shown = AtomicU32::new(0);
+        let log = Arc::clone(&self.log);
+        let progress = move |bytes: usize| {
+            let step = (bytes / PROGRESS_BYTES).checked_ilog2().map_or(0, |doubled| doubled + 1);
+            if shown.fetch_max(step, Ordering::Relaxed) < step {
+                // What is past the limit of lines is left out: it is no fault of the guest.
+                let _ = log.line(None, format!("the model has written {bytes} bytes"), None, None);
+            }
+        };
+        let answer = self.shared.models.complete(&self.realm, request, &progress, sent).await;
+        let redactor = &self.redactor;
+        let clean = |text: String| redactor.text(&text).into_owned();
+        match answer {
+            Ok(text) => match Json::parse(text) {
+                Ok(json) => Ok(redactor.json(json).get().to_owned()),
+                Err(error) => Err(Error::Other(format!("the model's answer does not read: {error}"))),
+            },
+            Err(model::Error::Invalid(what)) => Err(Error::Invalid(clean(what))),
+            Err(model::Error::AgentNotFound(what)) => Err(Error::NotFound(clean(what))),
+            Err(model::Error::Timeout) => Err(Error::Timeout),
+            Err(model::Error::Unavailable(what)) => Err(Error::Unavailable(clean(what))),
+            Err(model::Error::TooLarge(bytes)) => Err(Error::TooLarge(bytes)),
+            Err(model::Error::Malformed(what) | model::Error::Other(what)) => Err(Error::Other(clean(what))),
+        }
+    }
+
+    fn owner(&self) -> Owner {
+        Owner {
+            realm: self.realm.clone(),
+            run: self.run.clone(),
+            step: self.step.clone(),
+            attempt: self.cursor.attempt(),
+        }
+    }
+
+    /// What a new call adds to its session, to be stored with its record.
+    async fn note(
+        &mut self,
+        place: &Place,
+        call: &Call<'_>,
+        answer: &Result<String, Error>,
+    ) -> wasmtime::Result<Vec<Effect>> {
+        let store = self.cursor.store();
+        for id in self.sessions.stale() {
+            // Lines went on where this host does not know: another one wrote them.
+            let Some(row) = stored::read(|| store.session(&id)).await? else { continue };
+            let before = row.lines.saturating_sub(1);
+            let last = stored::read(|| store.session_lines(&row.run, &id, before, 1)).await?;
+            self.sessions.refresh(row, last.first().map(|line| &line.line));
+        }
+        let said = answer.as_deref().map_err(said);
+        let said = said.as_ref().map(|text| *text).map_err(|(code, message)| (*code, message.as_str()));
+        let redactor = Arc::clone(&self.redactor);
+        let (owner, at) = (self.owner(), self.clock.now());
+        let change = self.sessions.answered(&place.id, &owner, at, call, said, &|line: Json| redactor.json(line));
+        let change = change.filter(|_| self.cursor.is_kept());
+        Ok(change.into_iter().map(|change| Effect::Session(Box::new(change))).collect())
+    }
+
     /// Counts tokens and keeps warnings: of an answer out of the journal as of a new one.
     fn keep(&mut self, agent: &str, asked: &Asked, answer: &str) {
         if asked.open.as_ref().is_some_and(|open| open.by_id) {
@@ -139,5 +272,27 @@ impl State {
             let warning = Failure::new(Category::ValidationError, "SCHEMA_VALIDATION_OUTPUT", message);
             self.warnings.push(warning.with_details(Json::of(&serde_json::json!({"problems": problems}))));
         }
+    }
+}
+
+/// An opening's answer with the id of its session in front.
+fn with_session(answer: &str, id: &str) -> String {
+    match answer.strip_prefix('{') {
+        Some(rest) => format!("{{\"session\":\"{id}\",{rest}"),
+        None => answer.to_owned(),
+    }
+}
+
+/// What a transcript says of an error.
+fn said(error: &Error) -> (&'static str, String) {
+    match error {
+        Error::Denied(what) => ("DENIED", what.clone()),
+        Error::NotFound(what) => ("NOT_FOUND", what.clone()),
+        Error::Invalid(what) => ("INVALID", what.clone()),
+        Error::TooLarge(bytes) => ("TOO_LARGE", format!("the answer has more than {bytes} bytes")),
+        Error::Quota(what) => ("QUOTA_EXCEEDED", what.clone()),
+        Error::Timeout => ("MODEL_TIMEOUT", "the model did not answer in time".to_owned()),
+        Error::Unavailable(what) => ("MODEL_UNAVAILABLE", what.clone()),
+        Error::Other(what) => ("MODEL_FAILED", what.clone()),
     }
 }

@@ -285,8 +285,14 @@ impl Models {
         agents.map(|(name, agent)| (name.clone(), agent.spec.schemas())).collect()
     }
 
-    /// Answers a guest's request, JSON in and out.
-    pub(crate) async fn complete(&self, realm: &Realm, request: &str, progress: Progress<'_>) -> Result<String, Error> {
+    /// Answers a guest's request, JSON in and out. What a turn sends to its model is left in `sent`.
+    pub(crate) async fn complete(
+        &self,
+        realm: &Realm,
+        request: &str,
+        progress: Progress<'_>,
+        sent: &mut Vec<Message>,
+    ) -> Result<String, Error> {
         let asked = serde_json::from_str(request)
             .map_err(|e| Error::Invalid(format!("the model request does not read: {e}")))?;
         let request = match asked {
@@ -299,6 +305,7 @@ impl Models {
             }
         };
         let (turn, provider) = self.prepare(realm, request)?;
+        sent.clone_from(&turn.messages);
         let mut reply = provider.complete(&turn, progress).await?;
         let mut problems = Vec::new();
         if let Some(schema) = turn.output_schema.as_ref().filter(|_| reply.tool_calls.is_empty()) {
