@@ -29,6 +29,7 @@ pub mod plugin_invoke;
 pub mod plugin_upload;
 pub mod plugins;
 pub mod runs;
+pub mod sessions;
 pub mod steps;
 pub mod stream;
 #[cfg(test)]
@@ -209,6 +210,7 @@ fn described() -> OpenApiRouter<AppState> {
         .merge(plugin_invoke::router())
         .merge(artifacts::router())
         .merge(emitted::router())
+        .merge(sessions::router())
         .merge(agents::router())
         .merge(environments::router())
         .merge(tool_servers::router())

@@ -16,6 +16,7 @@ pub mod prompt;
 pub mod run;
 mod runs;
 pub mod serve;
+mod sessions;
 mod sync;
 mod tools;
 mod up;
@@ -77,6 +78,9 @@ enum Command {
     /// Runs of a host.
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// Sessions of a run's agents, and their transcripts.
+    #[command(subcommand)]
+    Sessions(sessions::SessionsCommand),
     /// Agents of a host.
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
@@ -147,6 +151,7 @@ pub async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Validate(args) => validate::execute(args, &connection).await,
         Command::Workflows(command) => workflows::execute(command, &connection).await,
         Command::Runs(command) => runs::execute(command, &connection).await,
+        Command::Sessions(command) => sessions::execute(command, &connection).await,
         Command::Agents(command) => agents::execute(command, &connection).await,
         Command::Tools(command) => tools::execute(command, &connection).await,
         Command::Sync(args) => sync::execute(args, &connection).await,
@@ -276,6 +281,8 @@ mod tests {
             "caisson workflows apply",
             "caisson dead show one",
             "caisson tools show",
+            "caisson sessions list",
+            "caisson sessions logs run",
             "caisson keys create",
             "caisson keys create bob --role king",
             "caisson runs list --limit 0",
@@ -304,6 +311,9 @@ mod tests {
             "caisson runs signal id name --payload {} --correlation c",
             "caisson runs cancel id --reason because",
             "caisson approvals approve id --comment fine",
+            "caisson sessions list run --step s",
+            "caisson sessions show run session",
+            "caisson sessions logs run session",
             "caisson dead list --environment prod",
             "caisson dead show run step",
             "caisson dead replay run step",

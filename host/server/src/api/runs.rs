@@ -36,7 +36,7 @@ const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// Names of runs and projects are for people, not for payloads.
 const NAME_BYTES_MAX: usize = 1024;
 
-/// Approvals and files of one run are counted up to here; more is shown as so many.
+/// Approvals, files and sessions of one run are counted up to here; more is shown as so many.
 const COUNTED_MAX: u32 = 1000;
 
 /// The routes of this file.
@@ -285,11 +285,13 @@ async fn count(api: &Api, row: &RunRow) -> Result<Counts, ApiError> {
     let filter = ApprovalFilter { run: Some(row.id.clone()), status: None };
     let approvals = api.store().approvals(&row.realm.tenant, Some(&row.realm.environment), &filter, &page).await?;
     let artifacts = api.journal.artifacts(&row.id, None, &page).await?;
+    let sessions = api.journal.sessions(&row.id, None, &page).await?;
     Ok(Counts {
         steps: row.steps,
         comments: 0,
         artifacts: artifacts.items.len() as u64,
         approvals: approvals.items.len() as u64,
+        sessions: sessions.items.len() as u64,
     })
 }
 

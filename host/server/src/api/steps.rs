@@ -9,7 +9,7 @@ use caisson_core::engine::{Activity, Event};
 use caisson_core::error::Failure;
 use caisson_core::ids::{RunId, StepId};
 use caisson_core::json::{Json, Payload};
-use caisson_core::ports::{EventRow, PluginRef, StepRow, Usage};
+use caisson_core::ports::{EventRow, PluginRef, SessionRow, StepRow, Usage};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -22,7 +22,7 @@ use super::logs::{self, LogList};
 use super::paging::{LIMIT_MAX, page};
 use super::values::Values;
 use super::wire::{Any, Package, RunError, Step, StepUsage, time};
-use super::{Api, AppState, runs};
+use super::{Api, AppState, runs, sessions};
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -94,7 +94,9 @@ async fn list(
         found.items.iter().flat_map(|step| std::iter::once(step.input_seq).chain(step.result_seq)).collect();
     let events = api.store().events_at(&run.id, &wanted).await?;
     let values = Values::short();
-    let steps = found.items.iter().map(|row| Facts::of(row, &events).show(&api, &run.id, row, &values)).collect();
+    let sessions = sessions::of_steps(&api, &run.id, None).await?;
+    let show = |row| Facts::of(row, &events).show(&api, &run.id, row, &values, &sessions);
+    let steps = found.items.iter().map(show).collect();
     Ok(JsonBody(StepList { steps, next_cursor: found.next }))
 }
 
@@ -174,7 +176,8 @@ pub async fn one(api: &Api, run: &RunId, id: &str) -> Result<(StepRow, Step), Ap
     let events = api.store().events_at(run, &wanted).await?;
     let facts = Facts::of(&row, &events);
     let values = Values::full(api.store(), facts.input.iter().chain(&facts.output)).await?;
-    let step = facts.show(api, run, &row, &values);
+    let sessions = sessions::of_steps(api, run, Some(&row.id)).await?;
+    let step = facts.show(api, run, &row, &values, &sessions);
     Ok((row, step))
 }
 
@@ -217,7 +220,8 @@ impl Facts {
         Some(Self { input: Some(input), output: row.result_seq.and_then(erased).map(shown), ..Self::default() })
     }
 
-    fn show(self, api: &Api, run: &RunId, row: &StepRow, values: &Values) -> Step {
+    fn show(self, api: &Api, run: &RunId, row: &StepRow, values: &Values, sessions: &[SessionRow]) -> Step {
+        let own = sessions.iter().filter(|session| session.step_id == row.id);
         let usage: Usage = serde_json::from_str(row.usage.get()).unwrap_or_default();
         let plugin = row.plugin.as_ref().and_then(|json| serde_json::from_str::<PluginRef>(json.get()).ok());
         let place = (row.state.to_string(), row.id.to_string());
@@ -239,7 +243,7 @@ impl Facts {
             output: values.show_optional(self.output.as_ref()),
             error: self.error.or_else(|| stored_failure(row.error.as_ref())).map(|error| show_failure(error, &place)),
             warnings: self.warnings.into_iter().map(|warning| show_failure(warning, &place)).collect(),
-            sessions: Vec::new(),
+            sessions: own.map(|one| sessions::show(one, one.status_in(row.status, row.attempt))).collect(),
             usage: show_usage(usage),
             started_at: time(row.started_at),
             completed_at: time(row.completed_at),

@@ -1,8 +1,8 @@
 //! A run's events as they happen: server-sent events.
 //!
 //! What is stored carries its number as `id`, so a client that lost its connection goes on where it was. What guests write while they run
-//! (`workflow.step.progress`, `workflow.step.log`) and what they emit (`workflow.event.emitted`) carries none and is not repeated; emitted events
-//! are listed at `/events`. The stream ends after the run's last event; a client
+//! (`workflow.step.progress`, `workflow.step.log`), what they emit (`workflow.event.emitted`) and how their agents go on (`workflow.agent.updated`)
+//! carries none and is not repeated; emitted events are listed at `/events`, agents at `/workflow-runs/{id}/sessions`. The stream ends after the run's last event; a client
 //! that asks again then gets 204, which tells an `EventSource` to stay away.
 
 use std::collections::{HashMap, VecDeque};
@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use caisson_core::engine::{Event, StepNo};
 use caisson_core::ids::StepId;
 use caisson_core::json::{Json, Payload};
-use caisson_core::ports::{EmittedEvent, EventRow, LogLine, RunRow};
+use caisson_core::ports::{EmittedEvent, EventRow, LogLine, RunRow, SessionRow};
 use caisson_core::status::RunStatus;
 use caisson_orchestrator::News;
 use futures_util::stream;
@@ -34,7 +34,7 @@ use super::extract::{Fields, Params};
 use super::logs::{level_name, show_fields};
 use super::values::Values;
 use super::wire::Any;
-use super::{AppState, emitted, runs};
+use super::{AppState, emitted, runs, sessions};
 
 /// A comment is sent after so much silence: below the idle time-outs of common proxies, which begin at 30 s.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -93,7 +93,8 @@ pub struct Live {
     /// The output that came of it; large ones as `{"$truncated": true, "sizeBytes": n}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Any>,
-    /// What happened, as it is stored; for progress and log lines: level, message, fields, percent; for an emitted event, the event.
+    /// What happened, as it is stored; for progress and log lines: level, message, fields, percent; for an emitted event, the event; for
+    /// `agent.updated`, the session.
     pub data: Any,
 }
 
@@ -227,7 +228,8 @@ impl Follower {
         let event = match news {
             News::Line { run, step, line } if run == self.row.id => self.show_line(&step, line).await,
             News::Emitted(event) if event.run == self.row.id => self.show_emitted(&event).await,
-            News::Line { .. } | News::Emitted(_) | News::Committed { .. } => return,
+            News::Session(session) if session.run == self.row.id => self.show_session(&session).await,
+            News::Line { .. } | News::Emitted(_) | News::Session(_) | News::Committed { .. } => return,
         };
         self.waiting.push_back(event);
     }
@@ -292,6 +294,15 @@ impl Follower {
         put_name(&mut live, self.name_of(&event.step_id).await);
         live.step_id = Some(event.step_id.to_string());
         live.data = Any(Json::of(&emitted::show(event, &Values::short())));
+        sse(&live)
+    }
+
+    async fn show_session(&mut self, session: &SessionRow) -> SseEvent {
+        let mut live = self.blank("agent.updated", session.updated_at.to_string());
+        put_name(&mut live, self.name_of(&session.step_id).await);
+        live.step_id = Some(session.step_id.to_string());
+        live.status = Some(session.status.as_str().to_owned());
+        live.data = Any(Json::of(&sessions::show(session, session.status)));
         sse(&live)
     }
 

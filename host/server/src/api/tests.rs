@@ -207,6 +207,10 @@ const ROUTES: &[(&str, &str, Option<Role>)] = {
         ("POST", "/api/v1/dead/{runId}/{stepId}/replay", Some(Operator)),
         ("GET", "/api/v1/workflow-runs/{id}/artifacts", Some(Viewer)),
         ("GET", "/api/v1/artifacts/{id}", Some(Viewer)),
+        ("GET", "/api/v1/workflow-runs/{id}/sessions", Some(Viewer)),
+        ("GET", "/api/v1/workflow-runs/{id}/sessions/{sessionId}", Some(Viewer)),
+        ("GET", "/api/v1/workflow-runs/{id}/sessions/{sessionId}/logs", Some(Viewer)),
+        ("GET", "/api/v1/workflow-runs/{id}/sessions/{sessionId}/logs/download", Some(Viewer)),
         ("GET", "/api/v1/events", Some(Viewer)),
         ("GET", "/api/v1/plugins", Some(Viewer)),
         ("POST", "/api/v1/plugins", Some(Admin)),
@@ -257,6 +261,7 @@ fn every_route_is_described_and_every_description_is_a_route() {
         "Workflow",
         "Plugin",
         "Artifact",
+        "Session",
         "BusinessEvent",
         "ApiKey",
         "ErrorBody",
@@ -339,6 +344,7 @@ async fn another_tenants_things_are_not_there() {
         format!("/api/v1/workflow-runs/{run}/stream"),
         format!("/api/v1/workflow-runs/{run}/approvals"),
         format!("/api/v1/workflow-runs/{run}/artifacts"),
+        format!("/api/v1/workflow-runs/{run}/sessions"),
     ] {
         assert_eq!(surface.call(Some(&own), "GET", &path, "").await.0, StatusCode::OK, "{path}");
         assert_eq!(surface.call(Some(&other), "GET", &path, "").await.0, StatusCode::NOT_FOUND, "{path}");

@@ -244,6 +244,9 @@ pub struct Counts {
     pub comments: u64,
     /// Artifacts.
     pub artifacts: u64,
+    /// Sessions of agents.
+    #[serde(default)]
+    pub sessions: u64,
     /// Approvals asked for.
     pub approvals: u64,
 }
@@ -317,8 +320,8 @@ pub struct Step {
     pub error: Option<RunError>,
     /// For example an output that does not fit its schema.
     pub warnings: Vec<RunError>,
-    /// Agent sessions.
-    pub sessions: Vec<Any>,
+    /// Sessions of its agents, in the order of their beginning; of a run with thousands, the first.
+    pub sessions: Vec<Session>,
     /// What it used.
     pub usage: StepUsage,
     /// When a host first took it.
@@ -330,6 +333,51 @@ pub struct Step {
     /// The child run, of a call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child_run_id: Option<String>,
+}
+
+/// An agent at work in a step. Its transcript is at `/workflow-runs/{runId}/sessions/{id}/logs`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// The same on every host and after every crash.
+    pub id: String,
+    /// Its run.
+    pub run_id: String,
+    /// Its step.
+    pub step_id: String,
+    /// The step's attempt, from 1: each begins sessions of its own.
+    pub attempt: u32,
+    /// The session of the agent that called this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_id: Option<String>,
+    /// As the workflow calls it, else the agent's name; unlike any other of the attempt.
+    pub name: String,
+    /// The agent.
+    pub agent: String,
+    /// RUNNING, COMPLETED or FAILED.
+    pub status: String,
+    /// What it took.
+    pub usage: SessionUsage,
+    /// Lines of its transcript.
+    pub lines: u32,
+    /// Their bytes.
+    pub size_bytes: u64,
+    /// When it began.
+    pub created_at: String,
+    /// When its last line came.
+    pub updated_at: String,
+}
+
+/// What a session took.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionUsage {
+    /// Answers of the model.
+    pub turns: u32,
+    /// Tokens that it read.
+    pub input_tokens: u64,
+    /// Tokens that it wrote.
+    pub output_tokens: u64,
 }
 
 /// What a step used, over all its attempts.
