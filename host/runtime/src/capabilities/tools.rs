@@ -3,12 +3,12 @@
 //! Two have a say beside the operator's declaration of the server: the grants, as with every capability, and the `tools` lists of the agents
 //! that this entry has opened. A guest that speaks for an agent cannot be talked into a tool that the agent's file does not name.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use caisson_core::definition::nearest;
 use caisson_core::json::Json;
 use caisson_core::plugin::{Capability, means_tool};
-use caisson_core::ports::{ServerStatus, ToolAnswer, ToolCall, ToolError};
+use caisson_core::ports::{LogLevel, ServerStatus, Tool, ToolAnswer, ToolCall, ToolError};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -80,6 +80,7 @@ impl Host for State {
             return Ok(Err(Error::Quota(format!("one entry of a step may call tools {calls} times"))));
         }
         let request = [name.as_bytes(), arguments.get().as_bytes()];
+        let name = &name;
         let call = ToolCall {
             realm: self.realm.clone(),
             server: server.to_owned(),
@@ -96,7 +97,17 @@ impl Host for State {
         };
         self.journaled("tools.call", &request, async move |state: &mut Self, place: Place| {
             let call = ToolCall { idempotency_key: place.idempotency_key, ..call };
+            let began = Instant::now();
             let ToolAnswer { result, secrets } = state.shared.tools.call(call).await;
+            let ms = began.elapsed().as_millis();
+            // Names and numbers alone: what a tool says belongs into the result.
+            match &result {
+                Ok(json) => state.say(
+                    LogLevel::Info,
+                    format!("tool '{name}' answered with {} bytes after {ms} ms", json.get().len()),
+                ),
+                Err(error) => state.say(LogLevel::Warn, format!("tool '{name}' gave {} after {ms} ms", kind(error))),
+            }
             // What the server was given, and what the guest may know.
             let own = Redactor::new(secrets);
             let answer = match result {
@@ -151,6 +162,7 @@ impl State {
                     continue;
                 }
             };
+            self.tell_astray(server, &tools);
             for tool in tools {
                 let name = format!("{server}.{}", tool.name);
                 if self.effective.tool(&name).is_ok() && self.of_agents(&name).is_ok() {
@@ -159,6 +171,24 @@ impl State {
             }
         }
         Ok(offered)
+    }
+
+    /// An agent's file that names a tool which its server does not have: somebody should know, and the agent works with what there is.
+    fn tell_astray(&self, server: &str, tools: &[Tool]) {
+        for name in self.agent_tools.iter().flatten() {
+            let Some(tool) = name.strip_prefix(server).and_then(|rest| rest.strip_prefix('.')) else { continue };
+            if tool == "*" || tools.iter().any(|one| one.name == tool) {
+                continue;
+            }
+            let near = nearest(tool, tools.iter().map(|one| one.name.as_str()))
+                .map_or_else(String::new, |near| format!(": did you mean '{server}.{near}'?"));
+            self.say(LogLevel::Warn, format!("an agent names the tool '{name}', which its server does not have{near}"));
+        }
+    }
+
+    /// A line of the host's own in the step's log. What is past the limit of lines is left out: it is no fault of the guest.
+    fn say(&self, level: LogLevel, message: String) {
+        let _ = self.log.line(Some(level), message, None, None);
     }
 
     /// Whether the agents that were opened here may call a tool; an entry that opened none speaks for itself.
@@ -180,6 +210,18 @@ impl State {
             "an agent names the tools '{pattern}', but there is no tool server '{server}' in environment '{}'{hint}",
             self.realm.environment
         ))
+    }
+}
+
+/// A word for what went wrong.
+fn kind(error: &ToolError) -> &'static str {
+    match error {
+        ToolError::NotFound(_) => "no such tool",
+        ToolError::Invalid(_) => "a refusal of its arguments",
+        ToolError::TooLarge(_) => "too large a result",
+        ToolError::Timeout => "no answer in time",
+        ToolError::Unavailable(_) => "no answer: its server is not available",
+        ToolError::Failed(_) => "a failure",
     }
 }
 

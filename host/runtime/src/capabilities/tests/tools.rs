@@ -64,6 +64,7 @@ fn host() -> (Host, Arc<Connected>) {
     let config = RuntimeConfig {
         journal: host.journal.clone(),
         secrets: host.vault.clone(),
+        log_sink: host.lines.clone(),
         tools: connected.clone(),
         ..RuntimeConfig::default()
     };
@@ -78,6 +79,7 @@ fn host() -> (Host, Arc<Connected>) {
         reader("nobody", &[]),
         reader("astray", &["gti.log"]),
         reader("unlucky", &["broken.x"]),
+        reader("hasty", &["git.lgo", "git.push"]),
     ];
     config.models.set_agents("default", agents);
     let shared = Arc::new(Shared::new(&config));
@@ -171,4 +173,17 @@ async fn who_speaks_for_agents_calls_what_their_files_name() {
         let Err(Error::NotFound(why) | Error::Unavailable(why)) = names(&mut state).await else { panic!("{agent}") };
         assert!(why.contains(part), "{why}");
     }
+}
+
+#[tokio::test]
+async fn the_steps_log_says_what_was_called_and_which_name_is_wrong_and_nothing_that_a_tool_said() {
+    let (host, _) = host();
+    let mut state = Guest::with(json!(["tools", "model"])).enter(&host);
+    open(&mut state, "hasty").await;
+    assert_eq!(names(&mut state).await.expect("a list"), ["git.push"]);
+    call(&mut state, "git.push", "{}").await.expect_err("it fails");
+    let lines: Vec<String> = host.lines.0.lock().iter().map(|line| line.message.clone()).collect();
+    assert_eq!(lines[0], "an agent names the tool 'git.lgo', which its server does not have: did you mean 'git.log'?");
+    assert!(lines[1].starts_with("tool 'git.push' gave a failure after "), "{lines:?}");
+    assert_eq!(lines.len(), 2);
 }
