@@ -1,10 +1,10 @@
-//! PostgreSQL's own statements. Rows come in as JSON texts, one a table: the very ones that SQLite takes.
+//! PostgreSQL's own statements. Rows come in as JSON texts, one a table: the very ones that SQLite takes, read as `jsonb`: parsed once.
 
 pub(crate) use crate::statement::common::*;
 use crate::statement::lists::{self, EmittedShape, RunsShape, Words};
 
 const WORDS: Words =
-    Words { off_index: "", among: "(SELECT value FROM json_array_elements_text($4::json) AS j(value))" };
+    Words { off_index: "", among: "(SELECT value FROM jsonb_array_elements_text($4::jsonb) AS j(value))" };
 
 /// See [`lists::runs`].
 pub(crate) fn runs(shape: RunsShape) -> String {
@@ -20,18 +20,18 @@ pub(crate) fn emitted(shape: EmittedShape) -> String {
 /// of unknown length by reading all of a table.
 macro_rules! texts_of {
     ($n:literal) => {
-        concat!("(ARRAY(SELECT value FROM json_array_elements_text($", $n, "::json) AS j(value)))")
+        concat!("(ARRAY(SELECT value FROM jsonb_array_elements_text($", $n, "::jsonb) AS j(value)))")
     };
 }
 /// Rows named by a run and a number in it, `$1` as JSON rows. The runs say it twice, for the index.
 macro_rules! of_runs {
     ($column:literal, $cast:literal) => {
         concat!(
-            "run_id = ANY (ARRAY(SELECT v->>0 FROM json_array_elements($1::json) AS j(v))) AND (run_id, ",
+            "run_id = ANY (ARRAY(SELECT v->>0 FROM jsonb_array_elements($1::jsonb) AS j(v))) AND (run_id, ",
             $column,
             ") IN (SELECT v->>0, (v->>1)",
             $cast,
-            " FROM json_array_elements($1::json) AS j(v))"
+            " FROM jsonb_array_elements($1::jsonb) AS j(v))"
         )
     };
 }
@@ -88,7 +88,7 @@ statements! {
     LATEST_TIME (0) = "SELECT max(value) FROM meta WHERE tenant = '' AND key = 'latest_time'";
     EVENTS_AT (2) = concat!(
         "SELECT ", event_columns!(), " FROM events AS e WHERE e.run_id = $1 AND e.seq IN \
-         (SELECT value::bigint FROM json_array_elements_text($2::json) AS j(value))"
+         (SELECT value::bigint FROM jsonb_array_elements_text($2::jsonb) AS j(value))"
     );
     BLOB_INSERT (6) = "WITH value AS (INSERT INTO blobs (tenant, environment, sha256, size, json) VALUES ($1, $2, $3, $4, $5) \
         ON CONFLICT (sha256, tenant, environment) DO NOTHING) \
@@ -120,11 +120,11 @@ statements! {
         avg(CASE WHEN completed_at >= $4 THEN greatest(0, completed_at - coalesce(started_at, created_at))::float8 END) \
         FROM runs WHERE tenant = $1 AND environment = $2 AND workflow_id = $3";
     KEYS_TOUCH (1) = "UPDATE api_keys SET last_used_at = greatest(coalesce(last_used_at, 0), (j.v->>1)::bigint) \
-        FROM json_array_elements($1::json) AS j(v) WHERE api_keys.id = j.v->>0";
+        FROM jsonb_array_elements($1::jsonb) AS j(v) WHERE api_keys.id = j.v->>0";
     LOGS_INSERT (1) = "INSERT INTO logs (tenant, environment, run_id, step_id, at, level, message, fields, percent) \
         SELECT coalesce(r.tenant, ''), coalesce(r.environment, ''), j.v->>0, j.v->>1, (j.v->>2)::bigint, \
         j.v->>3, j.v->>4, j.v->>5, (j.v->>6)::bigint \
-        FROM json_array_elements($1::json) WITH ORDINALITY AS j(v, ord) LEFT JOIN runs AS r ON r.id = j.v->>0 ORDER BY j.ord";
+        FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY AS j(v, ord) LEFT JOIN runs AS r ON r.id = j.v->>0 ORDER BY j.ord";
 
     /// Nothing is inserted if the fence does not hold, if the record is there already, or if the one before it is not. The step's row is
     /// held until the end of the transaction: nobody takes it away in between.
@@ -171,7 +171,7 @@ statements! {
          AND a.workflow = j.v->>2 AND a.key = j.v->>3 AND a.begun = 1), \
         (SELECT count(*) FROM admissions AS a WHERE a.tenant = j.v->>0 AND a.environment = j.v->>1 \
          AND a.workflow = j.v->>2 AND a.key = j.v->>3 AND a.begun = 0) \
-        FROM json_array_elements($1::json) WITH ORDINALITY AS j(v, ord)";
+        FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY AS j(v, ord)";
     ADMISSIBLE (1) = concat!(
         "SELECT a.run_id FROM admissions AS a WHERE a.begun = 0 AND ", has_room!(),
         " AND NOT EXISTS (SELECT 1 FROM admissions AS c WHERE c.tenant = a.tenant AND c.environment = a.environment \
@@ -185,7 +185,7 @@ statements! {
     ENDED_ERASED (5) = "SELECT id FROM runs WHERE tenant = $1 AND environment = $2 AND workflow_id = $3 \
         AND erased_at IS NOT NULL AND completed_at < $4 ORDER BY completed_at, id LIMIT $5";
     FILES_FORGET (2) = concat!("DELETE FROM artifacts WHERE run_id = $1 AND path = ANY ", texts_of!("2"));
-    ERASE_EVENTS (2) = "UPDATE events SET data = '', data_sha256 = j.v->>1 FROM json_array_elements($2::json) AS j(v) \
+    ERASE_EVENTS (2) = "UPDATE events SET data = '', data_sha256 = j.v->>1 FROM jsonb_array_elements($2::jsonb) AS j(v) \
         WHERE events.run_id = $1 AND events.seq = (j.v->>0)::bigint";
     ERASE_BLOBS (4) = concat!(
         "WITH gone AS (DELETE FROM blob_refs WHERE run_id = $1 AND sha256 = ANY ", texts_of!("4"), ") \
@@ -232,7 +232,7 @@ statements! {
     );
     HOLDER (1) = concat!("SELECT holder FROM runs WHERE id = $1 AND holder IN ", alive!());
     INBOX_PUT (1) = "INSERT INTO inbox (tenant, environment, id, run_id, host, stimulus) \
-        SELECT '', '', v->>0, v->>1, v->>2, v->>3 FROM json_array_elements($1::json) WITH ORDINALITY AS j(v, ord) ORDER BY ord \
+        SELECT '', '', v->>0, v->>1, v->>2, v->>3 FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY AS j(v, ord) ORDER BY ord \
         ON CONFLICT (id) DO NOTHING";
     INBOX (2) = concat!(
         "SELECT id, run_id, host, stimulus FROM inbox WHERE host = $1 OR host NOT IN ", alive!(), " ORDER BY number LIMIT $2"

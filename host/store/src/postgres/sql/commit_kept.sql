@@ -4,13 +4,13 @@
 WITH pinned AS (
 INSERT INTO run_plugins (run_id, digest, tenant, environment, created_at)
 SELECT v->>0, v->>1, v->>2, v->>3, (v->>4)::bigint
-FROM json_array_elements($1::json) AS j(v)
+FROM jsonb_array_elements($1::jsonb) AS j(v)
 ON CONFLICT (run_id, digest) DO NOTHING
 ), counted AS (
 INSERT INTO admissions (run_id, tenant, environment, workflow, key, most, begun, created_at)
 SELECT v->>0, v->>1, v->>2, v->>3, v->>4, (v->>5)::bigint, (v->>6)::bigint, (v->>7)::bigint
-FROM json_array_elements($2::json) AS j(v)
+FROM jsonb_array_elements($2::jsonb) AS j(v)
 ON CONFLICT (run_id) DO UPDATE SET begun = excluded.begun
 )
-DELETE FROM journal WHERE run_id = ANY (ARRAY(SELECT v->>0 FROM json_array_elements($3::json) AS j(v)))
-  AND (run_id, step) IN (SELECT v->>0, (v->>1)::bigint FROM json_array_elements($3::json) AS j(v))
+DELETE FROM journal WHERE run_id = ANY (ARRAY(SELECT v->>0 FROM jsonb_array_elements($3::jsonb) AS j(v)))
+  AND (run_id, step) IN (SELECT v->>0, (v->>1)::bigint FROM jsonb_array_elements($3::jsonb) AS j(v))

@@ -9,18 +9,18 @@ INSERT INTO runs (id, tenant, environment, workflow_id, workflow_version, digest
 SELECT v->>0, v->>1, v->>2, v->>3, v->>4, v->>5, v->>6, v->>7, v->>8, v->>9, v->>10, v->>11, v->>12, v->>13, v->>14, v->>15,
        (v->>16)::bigint, v->>17, (v->>18)::bigint, (v->>19)::bigint, (v->>20)::bigint, (v->>21)::bigint, (v->>22)::bigint,
        (v->>23)::bigint, (v->>24)::bigint, (v->>25)::bigint, v->>26, CASE WHEN length(v->>27) > 1 THEN v->>27 END
-FROM json_array_elements($1::json) AS j(v)
+FROM jsonb_array_elements($1::jsonb) AS j(v)
 ), moved AS (
 UPDATE runs SET status = m.v->>2, phase = m.v->>3, current_states = m.v->>4, output = m.v->>5, error = m.v->>6, steps = (m.v->>7)::bigint,
        started_at = (m.v->>8)::bigint, completed_at = (m.v->>9)::bigint, paused_at = (m.v->>10)::bigint, cancelled_at = (m.v->>11)::bigint,
        version = (m.v->>12)::bigint, last_seq = (m.v->>13)::bigint, last_hash = m.v->>14,
        holder = CASE m.v->>15 WHEN '' THEN runs.holder WHEN '-' THEN NULL ELSE m.v->>15 END
-FROM json_array_elements($2::json) AS m(v)
+FROM jsonb_array_elements($2::jsonb) AS m(v)
 WHERE runs.id = m.v->>0 AND runs.version = (m.v->>1)::bigint
 ), history AS (
 INSERT INTO events (run_id, seq, tenant, environment, kind, at, actor, step_id, v, data, prev_hash, hash)
 SELECT v->>0, (v->>1)::bigint, v->>2, v->>3, v->>4, (v->>5)::bigint, v->>6, v->>7, (v->>8)::bigint, v->>9, v->>10, v->>11
-FROM json_array_elements($3::json) AS j(v)
+FROM jsonb_array_elements($3::jsonb) AS j(v)
 ), visited AS (
 INSERT INTO steps (run_id, number, tenant, environment, step_id, state, state_type, branch_path, item_index, phase, action, plugin, status,
        attempt, max_attempts, claim, host, ready_at, dispatch, input_seq, result_seq, error, usage, child, created_at, started_at,
@@ -28,7 +28,7 @@ INSERT INTO steps (run_id, number, tenant, environment, step_id, state, state_ty
 SELECT v->>0, (v->>1)::bigint, v->>2, v->>3, v->>4, v->>5, v->>6, v->>7, (v->>8)::bigint, v->>9, v->>10, v->>11, v->>12, (v->>13)::bigint,
        (v->>14)::bigint, (v->>15)::bigint, v->>16, (v->>17)::bigint, (v->>18)::bigint, (v->>19)::bigint, (v->>20)::bigint, v->>21, v->>22,
        v->>23, (v->>24)::bigint, (v->>25)::bigint, (v->>26)::bigint, (v->>27)::bigint, (v->>17)::bigint
-FROM json_array_elements($4::json) AS j(v)
+FROM jsonb_array_elements($4::jsonb) AS j(v)
 ON CONFLICT (run_id, number) DO UPDATE SET state = excluded.state, state_type = excluded.state_type, branch_path = excluded.branch_path,
        item_index = excluded.item_index, phase = excluded.phase, action = excluded.action, plugin = excluded.plugin,
        status = excluded.status, attempt = excluded.attempt, max_attempts = excluded.max_attempts, claim = excluded.claim,
@@ -39,5 +39,5 @@ ON CONFLICT (run_id, number) DO UPDATE SET state = excluded.state, state_type = 
 )
 INSERT INTO timers (run_id, key, tenant, environment, due_at)
 SELECT v->>0, v->>1, v->>2, v->>3, (v->>4)::bigint
-FROM json_array_elements($5::json) AS j(v)
+FROM jsonb_array_elements($5::jsonb) AS j(v)
 ON CONFLICT (run_id, key) DO UPDATE SET due_at = excluded.due_at, held_until = 0
