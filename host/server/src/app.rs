@@ -46,6 +46,9 @@ pub use queues::{NatsAt, NatsConfig};
 use stores::Stores;
 use tools::Connected;
 
+/// How long a host waits at its start for PostgreSQL and NATS, which may be starting too.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Steps may take so long to end after the host was told to stop; what still runs then is attempted again at the next start.
 const STEPS_DRAIN_TIME_MAX: Duration = Duration::from_secs(20);
 

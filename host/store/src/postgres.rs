@@ -43,7 +43,7 @@ mod writer;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use caisson_core::ports::StoreError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -76,6 +76,9 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 /// paused host holds nobody up for longer than a dead one.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// Between two tries to reach a server at the start.
+const CONNECT_PAUSE: Duration = Duration::from_millis(500);
+
 /// How the store is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct PostgresOptions {
@@ -84,11 +87,13 @@ pub struct PostgresOptions {
     pub writers: u32,
     /// Connections of this host at most, the writers' among them. PostgreSQL's default allows 100 in all: five hosts.
     pub connections: u32,
+    /// How long opening waits for a server that is out of reach or starts up.
+    pub patience: Duration,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { writers: 2, connections: 16 }
+        Self { writers: 2, connections: 16, patience: Duration::ZERO }
     }
 }
 
@@ -111,12 +116,26 @@ pub async fn migrate(url: &str) -> Result<(), StoreError> {
     connection.close().await.map_err(failed)
 }
 
+/// Connects; a server that is out of reach or starts up is asked again for a while.
+async fn connect(options: &PgConnectOptions, patience: Duration) -> Result<PgConnection, sqlx::Error> {
+    let began = Instant::now();
+    loop {
+        match PgConnection::connect_with(options).await {
+            Err(error) if error::may_pass(&error) && began.elapsed() < patience => {
+                tracing::warn!(%error, "PostgreSQL cannot be reached yet");
+                tokio::time::sleep(CONNECT_PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 impl PostgresStore {
     /// Connects, and brings the schema up to date: one host does, others that open at the same time wait for it.
     pub async fn open(url: &str, settings: PostgresOptions) -> Result<Self, StoreError> {
         let failed = |e: sqlx::Error| error::of(&e);
         let options = options(url)?;
-        let mut connection = PgConnection::connect_with(&options).await.map_err(failed)?;
+        let mut connection = connect(&options, settings.patience).await.map_err(failed)?;
         check_durable(&mut connection).await?;
         migrate::run(&mut connection).await?;
         connection.close().await.map_err(failed)?;

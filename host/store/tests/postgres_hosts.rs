@@ -205,7 +205,7 @@ fn what_a_paused_host_has_locked_becomes_free() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_never_has_more_connections_than_it_may() {
     let url = PostgresServer::shared().create_database();
-    let settings = PostgresOptions { writers: 1, connections: 4 };
+    let settings = PostgresOptions { writers: 1, connections: 4, ..PostgresOptions::default() };
     let store = Arc::new(PostgresStore::open(&url, settings).await.expect("opens"));
     let mut asking = Vec::new();
     for number in 0..60 {

@@ -31,6 +31,8 @@ pub enum Error {
         servers: String,
         /// What is wrong.
         reason: String,
+        /// Whether it may pass: nobody answers, which a server that starts again does in a moment.
+        passing: bool,
     },
     /// The server refuses, or has no JetStream.
     #[error("set up {what} in JetStream: {reason}")]

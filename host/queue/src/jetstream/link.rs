@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::context::{Context, ContextBuilder};
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use tokio::sync::watch;
 
 use super::Error;
@@ -97,10 +97,10 @@ impl Link {
             note(&sender, &event);
             std::future::ready(())
         });
-        let client = connect
-            .connect(addresses.into_iter().map(bare).collect::<Vec<_>>())
-            .await
-            .map_err(|error| Error::Connect { servers, reason: with_sources(&error) })?;
+        let client = connect.connect(addresses.into_iter().map(bare).collect::<Vec<_>>()).await.map_err(|error| {
+            let passing = matches!(error.kind(), ConnectErrorKind::Io | ConnectErrorKind::TimedOut);
+            Error::Connect { servers, reason: with_sources(&error), passing }
+        })?;
         let context = ContextBuilder::new()
             .timeout(ANSWER_MAX)
             .ack_timeout(ANSWER_MAX)

@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use caisson_core::ports::{Clock, EventSink, TaskQueue};
 use caisson_orchestrator::Live;
-use caisson_queue::jetstream::{EventPublisher, JetStreamQueue, Options, Tls};
+use caisson_queue::jetstream::{self, EventPublisher, JetStreamQueue, Options, Tls};
 use caisson_queue::{EmbeddedQueue, ManagedNats, ManagedOptions};
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
+use super::{Error, START_PATIENCE};
 use crate::observe::Probe;
 
 /// Which NATS.
@@ -41,6 +42,9 @@ pub struct NatsAt {
     /// Copies of each stream.
     pub replicas: usize,
 }
+
+/// Between two tries to reach NATS at the start.
+const START_PAUSE: Duration = Duration::from_millis(500);
 
 /// The queue by its port, and what ends with it.
 pub(super) struct Queue {
@@ -77,7 +81,7 @@ impl Queue {
                 (Options { token, ..Options::new(server.url(), host) }, Some(server))
             }
         };
-        let queue = Arc::new(JetStreamQueue::connect(options, Arc::clone(clock)).await?);
+        let queue = Arc::new(connect(options, clock).await?);
         let events = Arc::new(EventPublisher::new(&queue, host));
         Ok(Self { port: queue.clone(), nats: Some(Shared { queue, events, server }) })
     }
@@ -124,6 +128,20 @@ impl Queue {
             if let Some(server) = server {
                 server.stop().await;
             }
+        }
+    }
+}
+
+/// Connects; a server that does not answer is asked again for a while.
+async fn connect(options: Options, clock: &Arc<dyn Clock>) -> Result<JetStreamQueue, jetstream::Error> {
+    let began = Instant::now();
+    loop {
+        match JetStreamQueue::connect(options.clone(), Arc::clone(clock)).await {
+            Err(error @ jetstream::Error::Connect { passing: true, .. }) if began.elapsed() < START_PATIENCE => {
+                tracing::warn!(%error, "NATS cannot be reached yet");
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            answer => return answer,
         }
     }
 }

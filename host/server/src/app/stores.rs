@@ -7,7 +7,7 @@ use caisson_core::ports::{Cluster, Journal, PluginStore, Pruning, Resources, Sto
 use caisson_core::time::Timestamp;
 use caisson_store::{Counters, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 
-use super::{Config, Error};
+use super::{Config, Error, START_PATIENCE};
 use crate::clock::SystemClock;
 use crate::keys;
 use crate::observe::metrics::{self, Source};
@@ -34,7 +34,8 @@ impl Stores {
     pub(super) async fn open(config: &Config) -> Result<Self, Error> {
         let failed = |source| Error::Store { at: place(config), source };
         if let Some(url) = &config.database_url {
-            let store = Arc::new(PostgresStore::open(url, PostgresOptions::default()).await.map_err(failed)?);
+            let options = PostgresOptions { patience: START_PATIENCE, ..PostgresOptions::default() };
+            let store = Arc::new(PostgresStore::open(url, options).await.map_err(failed)?);
             let now = store.now().await.map_err(failed)?;
             let cluster: Arc<dyn Cluster> = store.clone();
             let counted = store.clone();

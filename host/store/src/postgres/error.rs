@@ -25,6 +25,15 @@ pub(crate) fn of(error: &sqlx::Error) -> StoreError {
     }
 }
 
+/// Whether the server may be there in a moment: nobody answers, or it starts up or shuts down.
+pub(crate) fn may_pass(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(database) => matches!(database.code().as_deref(), Some("57P03" | "57P01" | "53300")),
+        _ => false,
+    }
+}
+
 /// Whether a row with that key was there already.
 pub(crate) fn is_duplicate(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
