@@ -73,7 +73,7 @@ pub struct Creation {
     pub parent: Option<ParentStep>,
     /// What it counts under, where only so many may run at once. One that waits does nothing until it is admitted.
     pub slot: Option<Slot>,
-    /// The client's `traceparent`.
+    /// The `traceparent` that its trace hangs below: a client's, or of the state that calls it.
     pub trace: Option<Arc<str>>,
 }
 

@@ -15,3 +15,4 @@ pub mod ports;
 pub mod schema;
 pub mod status;
 pub mod time;
+pub mod trace;

@@ -22,8 +22,8 @@ mod store;
 mod tools;
 
 pub use action::{
-    ActionInfo, ActionRunner, ApprovalRequest, Entry, Invocation, LogLevel, LogLine, LogSink, Outcome, PluginRef,
-    Resumption, Suspension, Usage,
+    ActionInfo, ActionRunner, ApprovalRequest, CallSink, Entry, HostCall, Invocation, LogLevel, LogLine, LogSink,
+    Outcome, PluginRef, Resumption, Suspension, Usage,
 };
 pub use admission::{Admission, Held, Place, SlotKey};
 pub use clock::Clock;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use caisson_core::engine::{
     Decision, EVENT_VERSION, Event, Progress, Recorded, RunState, Step, StepNo, TimerKey, chain,
 };
-use caisson_core::ids::{ApprovalId, RunId};
+use caisson_core::ids::ApprovalId;
 use caisson_core::json::{Blob, Json};
 use caisson_core::ports::{
     Admission, ApprovalRow, Commit, EventRow, ItemRow, NewRun, OutboxRow, Place, Ready, RunLease, RunRow, StepRow,
@@ -14,6 +14,7 @@ use caisson_core::ports::{
 };
 use caisson_core::status::RunStatus;
 use caisson_core::time::Timestamp;
+use caisson_core::trace;
 
 /// In a list, a run shows so many of the states that it is in: a foreach may be in thousands.
 const CURRENT_STATES_MAX: usize = 100;
@@ -167,7 +168,7 @@ impl Batch {
         self.effects.timer = timers_set.iter().map(|timer| timer.due_at).min();
         self.effects.messages = !self.outbox.is_empty();
         let ready = self.effects.ready.iter().filter_map(|number| self.steps.get(number));
-        self.effects.published = ready.map(|step| published(&row.id, step)).collect();
+        self.effects.published = ready.map(|step| published(state, step)).collect();
         self.items.retain(|item| !self.items_dropped.contains(&item.step));
         let commit = Commit {
             run: Some(row.clone()),
@@ -193,14 +194,15 @@ impl Batch {
     }
 }
 
-fn published(run: &RunId, step: &StepRow) -> Ready {
+fn published(state: &RunState, step: &StepRow) -> Ready {
+    let span = trace::step(&state.id, step.number, step.attempt);
     Ready {
-        run: run.clone(),
+        run: state.id.clone(),
         step: step.number,
         attempt: step.attempt,
         entry: step.entry,
         dispatch: step.dispatch,
-        traceparent: None,
+        traceparent: Some(trace::traceparent(state.trace_id(), span)),
     }
 }
 

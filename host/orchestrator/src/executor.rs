@@ -8,6 +8,7 @@ use caisson_core::error::{Category, Failure};
 use caisson_core::ids::RunId;
 use caisson_core::json::{Json, Payload};
 use caisson_core::ports::{Entry, Invocation, Resumption, Usage};
+use caisson_core::trace;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
@@ -117,7 +118,11 @@ fn about(service: &Service, loaded: &Loaded, step: &Step, waking: Option<(Payloa
         idempotency_key: idempotency_key.clone(),
         deadline_ms: step.deadline.map(|deadline| deadline.since_ms(began)),
         now: began,
-        traceparent: None,
+        // Of the attempt, not of this entry by this host: whoever goes on elsewhere has to see the same.
+        traceparent: Some(trace::traceparent(
+            loaded.state.trace_id(),
+            trace::step(&loaded.row.id, step.number, step.attempt),
+        )),
         input: Json::null(),
         resumed,
     };

@@ -236,9 +236,10 @@ async fn deliver_one(service: &Service, row: OutboxRow) -> Result<(), Error> {
         Error::new(Kind::Malformed, "MESSAGE_UNREADABLE", format!("message {} cannot be read: {error}", row.id))
     })?;
     let stimulus = match message {
-        Message::StartChild { parent, step, depth, workflow, version, input } => {
+        Message::StartChild { parent, step, depth, workflow, version, input, trace } => {
             let parent = ParentStep { run: parent, step, depth };
-            return start_child(service, row.id, row.target, parent, &workflow, version, input).await;
+            let asked = Child { parent, workflow, version, input, trace };
+            return start_child(service, row.id, row.target, asked).await;
         }
         Message::CancelChild { reason } => Stimulus::Cancel { actor: "parent".into(), reason: Some(reason) },
         Message::ChildEnded { step, child, end } => Stimulus::ChildEnded { step, child, end },
@@ -247,28 +248,30 @@ async fn deliver_one(service: &Service, row: OutboxRow) -> Result<(), Error> {
     service.submit_with(&row.target, stimulus, None, Some(row.id)).await.map(|_| ())
 }
 
-async fn start_child(
-    service: &Service,
-    message: Arc<str>,
-    child: RunId,
+/// A run that a step calls.
+struct Child {
     parent: ParentStep,
-    workflow: &str,
+    workflow: Arc<str>,
     version: Option<Arc<str>>,
     input: Payload,
-) -> Result<(), Error> {
+    trace: Option<Arc<str>>,
+}
+
+async fn start_child(service: &Service, message: Arc<str>, child: RunId, asked: Child) -> Result<(), Error> {
+    let Child { parent, workflow, version, input, trace } = asked;
     let Some(caller) = service.0.ports.store.run(&parent.run).await? else {
         return Err(Error::new(Kind::NotFound, "RUN_NOT_FOUND", format!("there is no run {}", parent.run)));
     };
     let begin = Begin {
         id: child.clone(),
         realm: caller.realm,
-        workflow: workflow.to_owned(),
+        workflow: workflow.to_string(),
         version: version.map(|version| version.to_string()),
         input: crate::executor::value(service, &input).await?,
         actor: caller.created_by,
         parent: Some(parent.clone()),
         new: NewRun { project_id: caller.project_id, ..NewRun::default() },
-        trace: None,
+        trace,
         message: Some(message.clone()),
     };
     match begin_run(service, begin).await {

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use caisson_core::ids::Realm;
-use caisson_core::ports::{Journal, LogSink, NoTools, PluginStore, Secret, Secrets, Tools};
+use caisson_core::ports::{CallSink, Journal, LogSink, NoTools, PluginStore, Secret, Secrets, Tools};
 
 use crate::limits::Limits;
 use crate::logbook::NoLog;
@@ -64,6 +64,8 @@ pub struct RuntimeConfig {
     pub tools: Arc<dyn Tools>,
     /// Takes log lines as they are written.
     pub log_sink: Arc<dyn LogSink>,
+    /// Is told of calls that left the host. By default nobody is.
+    pub call_sink: Option<Arc<dyn CallSink>>,
 }
 
 impl Default for RuntimeConfig {
@@ -89,6 +91,7 @@ impl Default for RuntimeConfig {
             models: Arc::new(Models::new()),
             tools: Arc::new(NoTools),
             log_sink: Arc::new(NoLog),
+            call_sink: None,
         }
     }
 }

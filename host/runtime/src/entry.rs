@@ -157,6 +157,7 @@ pub(crate) fn state(call: &Call, assets: Arc<Assets>) -> State {
         workflow: Arc::clone(&invocation.workflow),
         run: invocation.run.clone(),
         step: invocation.step.clone(),
+        traceparent: invocation.traceparent.clone(),
         shared: Arc::clone(shared),
     }
 }

@@ -9,12 +9,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use caisson_core::error::{Category, Failure};
 use caisson_core::ids::{StepId, hex};
 use caisson_core::json::Json;
-use caisson_core::ports::{Effect, EntryKey, Journal, JournalError, Record, StoreError};
+use caisson_core::ports::{Effect, EntryKey, HostCall, Journal, JournalError, Record, StoreError};
+use caisson_core::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -115,12 +116,19 @@ pub(crate) struct Done<A> {
     pub(crate) effects: Vec<Effect>,
     /// What to answer when an effect would pass its quota.
     pub(crate) over_quota: Option<fn(String) -> A>,
+    /// Of a call that left the host: what is known about it, for whoever traces.
+    pub(crate) seen: Option<Vec<(&'static str, String)>>,
 }
 
 impl<A> Done<A> {
     /// An answer without effects.
     pub(crate) fn answer(answer: A) -> Self {
-        Self { answer, effects: Vec::new(), over_quota: None }
+        Self { answer, effects: Vec::new(), over_quota: None, seen: None }
+    }
+
+    /// The same, of a call that left the host.
+    pub(crate) fn seen(answer: A, attributes: Vec<(&'static str, String)>) -> Self {
+        Self { seen: Some(attributes), ..Self::answer(answer) }
     }
 }
 
@@ -148,13 +156,19 @@ impl State {
             return serde_json::from_str(record.answer.get()).map_err(|error| unreadable(number, &error).into());
         }
         let place = self.cursor.place(number);
-        let Done { mut answer, mut effects, over_quota } = call(self, place).await?;
+        let start = wall_clock();
+        let Done { mut answer, mut effects, over_quota, seen } = call(self, place).await?;
         let clock_ms = self.clock.advance();
         loop {
             let record =
                 Record { call: name.into(), request: request.as_str().into(), answer: Json::of(&answer), clock_ms };
             match self.append(number, &record, &effects).await? {
-                Ok(()) => return Ok(answer),
+                Ok(()) => {
+                    if let Some(attributes) = seen {
+                        self.tell(number, name, start, kind_of_error(&record.answer), attributes);
+                    }
+                    return Ok(answer);
+                }
                 Err(quota) => {
                     let Some(refused) = over_quota else { return Err(Ended(over(&quota)).into()) };
                     answer = refused(quota);
@@ -162,6 +176,34 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Tells whoever traces of a call.
+    fn tell(
+        &self,
+        number: u32,
+        name: &'static str,
+        start: Timestamp,
+        error: Option<String>,
+        attributes: Vec<(&'static str, String)>,
+    ) {
+        let (Some(sink), Some(entry), Some(traceparent)) =
+            (&self.shared.call_sink, &self.cursor.entry, &self.traceparent)
+        else {
+            return;
+        };
+        sink.called(HostCall {
+            traceparent: traceparent.clone(),
+            run: entry.run.clone(),
+            step: entry.step,
+            claim: entry.claim,
+            number,
+            name,
+            start,
+            end: wall_clock(),
+            error,
+            attributes,
+        });
     }
 
     async fn recorded(&mut self) -> wasmtime::Result<Option<Record>> {
@@ -195,6 +237,18 @@ impl State {
             pause = (pause * 2).min(RETRY_MAX);
         }
     }
+}
+
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The name of the error in a recorded answer, `{"Err": …}`.
+fn kind_of_error(answer: &Json) -> Option<String> {
+    let rest = answer.get().strip_prefix("{\"Err\":")?;
+    let name = rest.trim_start_matches(['{', '"']);
+    Some(name.split('"').next().unwrap_or_default().to_owned())
 }
 
 /// Lengths first: parts may hold any byte.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use caisson_core::error::Failure;
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::plugin::Effective;
-use caisson_core::ports::{Journal, LogSink, Secrets, Tools};
+use caisson_core::ports::{CallSink, Journal, LogSink, Secrets, Tools};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::WasiCtx;
 
@@ -52,6 +52,7 @@ pub(crate) struct State {
     pub(crate) workflow: Arc<str>,
     pub(crate) run: RunId,
     pub(crate) step: StepId,
+    pub(crate) traceparent: Option<Arc<str>>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -92,6 +93,7 @@ pub(crate) struct Shared {
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) http: Clients,
     pub(crate) log_sink: Arc<dyn LogSink>,
+    pub(crate) call_sink: Option<Arc<dyn CallSink>>,
     pub(crate) random_key: [u8; 32],
 }
 
@@ -106,6 +108,7 @@ impl Shared {
             resolver: Arc::clone(&config.resolver),
             http: Clients::new(config.transport.clone()),
             log_sink: Arc::clone(&config.log_sink),
+            call_sink: config.call_sink.clone(),
             random_key: config.random_key,
         }
     }

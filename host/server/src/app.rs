@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use caisson_core::ids::Realm;
 use caisson_core::model::Retention;
-use caisson_core::ports::{ActionRunner, Clock, EventSink, Journal, ResourceKind, Store, StoreError};
+use caisson_core::ports::{ActionRunner, CallSink, Clock, EventSink, Journal, ResourceKind, Store, StoreError};
 use caisson_orchestrator::{FILES_ACTOR, Keep, Live, Load, Options, Plugins, Ports, Service, Sweeper};
 use caisson_runtime::model::Models;
 use caisson_runtime::{Compiler, Runtime, RuntimeConfig, StarlarkEvaluator};
@@ -197,6 +197,19 @@ impl Host {
         );
         let tools = Arc::new(tools.map_err(Error::Tools)?);
         let journal: Arc<dyn Journal> = Arc::new(Announcing::new(stores.journal.clone(), live.clone()));
+        let metrics = Arc::new(Metrics::default());
+        metrics.add_source(stores.counters.clone());
+        let host: Arc<str> = Uuid::now_v7().to_string().into();
+        let mut sinks: Vec<Arc<dyn EventSink>> = vec![Arc::new(Logs), metrics.clone()];
+        let (mut exporter, mut call_sink): (_, Option<Arc<dyn CallSink>>) = (None, None);
+        if let Some(endpoint) = &config.otlp_endpoint {
+            let (traces, sending) = Exporter::start(endpoint.clone(), store.clone(), &host)?;
+            let counted = traces.clone();
+            metrics.add_source(Arc::new(move || vec![metrics::traces(counted.lost())]));
+            call_sink = Some(traces.clone());
+            sinks.push(traces);
+            exporter = Some(sending);
+        }
         let runtime = start_runtime(RuntimeConfig {
             cache_dir: Some(config.cache_dir.clone().unwrap_or_else(|| default_cache_dir(&config.data_dir))),
             compiler: compiler(),
@@ -208,22 +221,11 @@ impl Host {
             random_key: stores.random_key(&config.data_dir).await?,
             models: models.clone(),
             log_sink: logs.clone(),
+            call_sink,
             ..RuntimeConfig::default()
         })
         .await?;
         let plugins = Plugins::start(stores.plugins.clone(), runtime.clone(), clock.clone()).await?;
-        let metrics = Arc::new(Metrics::default());
-        metrics.add_source(stores.counters.clone());
-        let host: Arc<str> = Uuid::now_v7().to_string().into();
-        let mut sinks: Vec<Arc<dyn EventSink>> = vec![Arc::new(Logs), metrics.clone()];
-        let mut exporter = None;
-        if let Some(endpoint) = &config.otlp_endpoint {
-            let (traces, sending) = Exporter::start(endpoint.clone(), store.clone(), &host)?;
-            let counted = traces.clone();
-            metrics.add_source(Arc::new(move || vec![metrics::traces(counted.lost())]));
-            sinks.push(traces);
-            exporter = Some(sending);
-        }
         // A store of one host knows no others that could install something.
         let looking = Arc::new(Looking { runtime: runtime.clone(), plugins: plugins.clone() });
         let shared = stores.cluster.is_some();

@@ -44,10 +44,10 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<R
     RawJson::deserialize(deserializer).map(Some)
 }
 
-fn call(_: &Context, input: Call) -> Result<Answer, Failure> {
+fn call(context: &Context, input: Call) -> Result<Answer, Failure> {
     let expected = input.expect_status.clone();
     let response_type = input.response_type;
-    let response = request(input)?.send()?;
+    let response = request(input, context.traceparent())?.send()?;
     log::with(&json!({"status": response.status(), "bytes": response.bytes().len()})).debug("answered");
     if expected.holds(response.status()) {
         return Answer::of(&response, response_type);
@@ -57,7 +57,7 @@ fn call(_: &Context, input: Call) -> Result<Answer, Failure> {
     Err(if response.is_success() { failure.retry(Retry::Never) } else { failure })
 }
 
-fn request(input: Call) -> Result<http::Request, Failure> {
+fn request(input: Call, traceparent: Option<&str>) -> Result<http::Request, Failure> {
     let Call { url, method, headers, query, json, body, form, timeout_seconds, .. } = input;
     if [json.is_some(), body.is_some(), form.is_some()].into_iter().filter(|given| *given).count() > 1 {
         let message = "a request has one body: give json, body or form";
@@ -72,6 +72,12 @@ fn request(input: Call) -> Result<http::Request, Failure> {
     let mut request = http::request(method, url);
     for (name, value) in query.pairs() {
         request = request.query(name, &value);
+    }
+    // Whoever is called hangs its own trace below this step's.
+    if let Some(traceparent) =
+        traceparent.filter(|_| !headers.keys().any(|name| name.eq_ignore_ascii_case("traceparent")))
+    {
+        request = request.header("traceparent", traceparent);
     }
     for (name, value) in headers {
         // A null leaves it out, as in a query.
@@ -101,7 +107,7 @@ mod tests {
 
     fn read(text: &str) -> Result<http::Request, String> {
         let call = serde_json::from_str(text).map_err(|e| e.to_string())?;
-        request(call).map_err(|failure| failure.to_string())
+        request(call, None).map_err(|failure| failure.to_string())
     }
 
     #[test]

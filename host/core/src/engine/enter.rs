@@ -17,6 +17,7 @@ use crate::model::{Call, Fail, Foreach, Next, Operation, SignalWait, State, Stat
 use crate::ports::Usage;
 use crate::status::RunStatus;
 use crate::time::{Timestamp, parse_duration_ms, seconds_to_ms};
+use crate::trace;
 
 /// What entering a state came to.
 enum Entered {
@@ -305,6 +306,7 @@ impl Decider<'_> {
             workflow: workflow.clone(),
             version: version.clone(),
             input: input.clone(),
+            trace: Some(trace::traceparent(self.state.trace_id(), trace::state(&self.state.id, step))),
         };
         self.send(child, &message);
     }

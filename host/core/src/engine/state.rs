@@ -13,6 +13,7 @@ use crate::ids::{ApprovalId, Realm, RunId};
 use crate::json::Payload;
 use crate::status::{RunStatus, StepStatus};
 use crate::time::Timestamp;
+use crate::trace::{self, TraceId};
 
 /// The root scope.
 pub const ROOT: ScopeNo = 0;
@@ -43,6 +44,9 @@ pub struct RunState {
     /// What it counts under, where only so many may run at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
+    /// The `traceparent` that its trace hangs below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Arc<str>>,
     /// Its status.
     pub status: RunStatus,
     /// Its phase.
@@ -97,7 +101,7 @@ pub struct OpenApproval {
 impl RunState {
     /// The state after the first event of a run; `None` if the event is no `run.created`.
     pub fn created(id: RunId, at: Timestamp, event: &Event) -> Option<Self> {
-        let Event::RunCreated { realm, workflow, version, digest, input, plugins, parent, deadline, slot, trace: _ } =
+        let Event::RunCreated { realm, workflow, version, digest, input, plugins, parent, deadline, slot, trace } =
             event
         else {
             return None;
@@ -114,6 +118,7 @@ impl RunState {
             parent: parent.clone(),
             deadline: *deadline,
             slot: slot.clone(),
+            trace: trace.clone(),
             status: RunStatus::Pending,
             phase: None,
             output: None,
@@ -131,6 +136,11 @@ impl RunState {
             completed_at: None,
             paused_at: None,
         })
+    }
+
+    /// The trace that it belongs to.
+    pub fn trace_id(&self) -> TraceId {
+        self.trace.as_deref().and_then(trace::parse).map_or_else(|| trace::trace(&self.id), |(trace, _)| trace)
     }
 
     /// Takes in one event. Total: an event that does not fit changes nothing but the number of the last event, and the property tests

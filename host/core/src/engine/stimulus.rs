@@ -171,6 +171,9 @@ pub enum Message {
         workflow: Arc<str>,
         version: Option<Arc<str>>,
         input: crate::json::Payload,
+        /// Where the child's trace hangs: below the state that calls it.
+        #[serde(default)]
+        trace: Option<Arc<str>>,
     },
     /// The child is no longer wanted.
     CancelChild { reason: String },

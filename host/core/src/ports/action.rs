@@ -36,6 +36,37 @@ pub struct ActionInfo {
     pub built_in: bool,
 }
 
+/// A call that a plugin made of the host and that went out: to a model, over HTTP, to a tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostCall {
+    /// The invocation's, which names the trace.
+    pub traceparent: Arc<str>,
+    /// The run.
+    pub run: RunId,
+    /// The step.
+    pub step: StepNo,
+    /// The claim under which it was made.
+    pub claim: u32,
+    /// Its place in the entry, from 0.
+    pub number: u32,
+    /// Interface and function, for example `model.complete`.
+    pub name: &'static str,
+    /// When it began.
+    pub start: Timestamp,
+    /// When its answer was stored.
+    pub end: Timestamp,
+    /// What kind of error it ended with, for example `timeout`.
+    pub error: Option<String>,
+    /// What is known about it, by the names of OpenTelemetry's conventions. Never what was said.
+    pub attributes: Vec<(&'static str, String)>,
+}
+
+/// Is told of calls as they end. Never waits.
+pub trait CallSink: Send + Sync {
+    /// A call ended. One that was answered from the journal is not told again.
+    fn called(&self, call: HostCall);
+}
+
 /// One entering of an attempt.
 #[derive(Clone, Debug)]
 pub struct Invocation {

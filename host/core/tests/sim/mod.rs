@@ -351,7 +351,7 @@ impl World {
         let row = self.outbox.remove(0);
         let message: Message = serde_json::from_str(row.message.get()).expect("message");
         match message {
-            Message::StartChild { parent, step, depth, workflow, version: _, input } => {
+            Message::StartChild { parent, step, depth, workflow, version: _, input, trace: _ } => {
                 if self.runs.contains_key(&row.target) {
                     return;
                 }

@@ -96,6 +96,7 @@ impl Host for State {
                 answer: Ok(id.to_string()),
                 effects: vec![Effect::Artifact(row)],
                 over_quota: Some(|why| Err(Error::Quota(why))),
+                seen: None,
             })
         })
         .await

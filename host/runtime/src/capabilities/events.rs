@@ -69,6 +69,7 @@ impl Host for State {
                 answer: Ok(()),
                 effects: vec![Effect::Emit(event)],
                 over_quota: Some(|why| Err(Error::Quota(why))),
+                seen: None,
             })
         })
         .await

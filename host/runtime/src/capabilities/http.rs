@@ -48,12 +48,12 @@ impl Host for State {
                     resolver: &*state.shared.resolver,
                     idempotency_key: &place.idempotency_key,
                 };
+                let mut seen = outgoing.seen();
                 let answer = state.shared.http.send(&caller, outgoing).await;
-                Ok(Done::answer(answer.map(|Response { status, headers, body }| Answer {
-                    status,
-                    headers,
-                    body: Blob(body),
-                })))
+                seen.extend(answer.iter().map(|answer| ("http.response.status_code", answer.status.to_string())));
+                let answer =
+                    answer.map(|Response { status, headers, body }| Answer { status, headers, body: Blob(body) });
+                Ok(Done::seen(answer, seen))
             })
             .await?;
         Ok(answer.map(|Answer { status, headers, body }| Response { status, headers, body: body.0 }))

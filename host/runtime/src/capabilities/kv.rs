@@ -60,7 +60,12 @@ impl Host for State {
                 max_keys: number(MAX_KEYS_DEFAULT, |kv| kv.max_keys),
                 max_bytes: number(MAX_BYTES_DEFAULT, |kv| kv.max_bytes),
             };
-            Ok(Done { answer: Ok(()), effects: vec![effect], over_quota: Some(|why| Err(Error::Quota(why))) })
+            Ok(Done {
+                answer: Ok(()),
+                effects: vec![effect],
+                over_quota: Some(|why| Err(Error::Quota(why))),
+                seen: None,
+            })
         })
         .await
     }
@@ -73,7 +78,7 @@ impl Host for State {
         let request = key.clone();
         self.journaled("kv.delete", &[request.as_bytes()], async |state: &mut Self, _: Place| {
             let effect = Effect::DeleteKey { scope: state.scope(), key };
-            Ok(Done { answer: Ok(()), effects: vec![effect], over_quota: None })
+            Ok(Done { answer: Ok(()), effects: vec![effect], over_quota: None, seen: None })
         })
         .await
     }

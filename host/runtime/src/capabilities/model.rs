@@ -73,6 +73,8 @@ struct Ending {
 #[derive(Deserialize)]
 struct Counted {
     #[serde(default)]
+    model: String,
+    #[serde(default)]
     usage: model::Tokens,
     #[serde(default)]
     problems: Vec<Misfit>,
@@ -133,7 +135,9 @@ impl Host for State {
                 let answer =
                     if asked.open.is_some() { answer.map(|text| with_session(&text, &place.id)) } else { answer };
                 let effects = state.note(&place, &call(&sent), &answer).await?;
-                Ok(Done { answer, effects, over_quota: None })
+                // To begin with an agent is no call of a model.
+                let seen = asked.open.is_none().then(|| seen(&agent, answer.as_deref().unwrap_or_default()));
+                Ok(Done { answer, effects, over_quota: None, seen })
             })
             .await?;
         if !is_new {
@@ -145,6 +149,18 @@ impl Host for State {
         }
         Ok(answer)
     }
+}
+
+/// What a trace says of a turn, by OpenTelemetry's conventions for generative AI:
+/// <https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/>.
+fn seen(agent: &str, answer: &str) -> Vec<(&'static str, String)> {
+    let mut seen = vec![("gen_ai.operation.name", "chat".to_owned()), ("gen_ai.agent.name", agent.to_owned())];
+    if let Ok(Counted { usage, model, .. }) = serde_json::from_str(answer) {
+        seen.push(("gen_ai.response.model", model));
+        seen.push(("gen_ai.usage.input_tokens", usage.input_tokens.to_string()));
+        seen.push(("gen_ai.usage.output_tokens", usage.output_tokens.to_string()));
+    }
+    seen
 }
 
 impl State {
@@ -182,7 +198,7 @@ impl State {
                 is_new = true;
                 let answer = Ok("{}".to_owned());
                 let effects = state.note(&place, &call, &answer).await?;
-                Ok(Done { answer, effects, over_quota: None })
+                Ok(Done { answer, effects, over_quota: None, seen: None })
             })
             .await?;
         if !is_new {
@@ -259,7 +275,7 @@ impl State {
             let message = format!("agent_id is deprecated: write `agent: NAME` instead of `agent_id: {agent}`");
             self.warnings.push(Failure::new(Category::ValidationError, "AGENT_ID_DEPRECATED", message));
         }
-        let Ok(Counted { usage, problems, tools }) = serde_json::from_str(answer) else { return };
+        let Ok(Counted { usage, problems, tools, .. }) = serde_json::from_str(answer) else { return };
         if asked.open.is_some() {
             self.agent_tools.get_or_insert_default().extend(tools);
         }

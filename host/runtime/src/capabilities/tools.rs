@@ -97,6 +97,10 @@ impl Host for State {
         };
         self.journaled("tools.call", &request, async move |state: &mut Self, place: Place| {
             let call = ToolCall { idempotency_key: place.idempotency_key, ..call };
+            let seen = vec![
+                ("gen_ai.operation.name", "execute_tool".to_owned()),
+                ("gen_ai.tool.name", format!("{}.{}", call.server, call.tool)),
+            ];
             let began = Instant::now();
             let ToolAnswer { result, secrets } = state.shared.tools.call(call).await;
             let ms = began.elapsed().as_millis();
@@ -114,7 +118,7 @@ impl Host for State {
                 Ok(json) => Ok(state.redactor.json(own.json(json)).get().to_owned()),
                 Err(error) => Err(told(error, &own, &state.redactor)),
             };
-            Ok(Done::answer(answer))
+            Ok(Done::seen(answer, seen))
         })
         .await
     }

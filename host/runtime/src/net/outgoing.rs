@@ -26,6 +26,15 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
+    /// What a trace says of it, by OpenTelemetry's conventions for HTTP. Neither path nor query: they may hold secrets.
+    pub(crate) fn seen(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("http.request.method", self.method.to_string()),
+            ("server.address", self.target.host.clone()),
+            ("server.port", self.target.port.to_string()),
+        ]
+    }
+
     /// Reads a request, whose body stands by itself. Every error is the same when the guest asks again.
     pub(crate) fn new(effective: &Effective, request: &Request, body: Bytes) -> Result<Self, Error> {
         let method = read_method(&request.method)?;

@@ -12,6 +12,7 @@ use caisson_core::ids::RunId;
 use caisson_core::json::{Json, sha256_hex};
 use caisson_core::ports::{ApprovalFilter, IdempotencyRow, PageRequest, RunFilter, RunRow};
 use caisson_core::status::RunStatus;
+use caisson_core::trace::is_traceparent;
 use caisson_orchestrator::StartRun;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -25,7 +26,6 @@ use super::paging::page;
 use super::values::Values;
 use super::wire::{Any, Counts, PinnedPlugin, Run, RunError, time};
 use super::{Api, AppState};
-use crate::observe::traces::is_traceparent;
 
 /// The longest that an answer may be put off: below the idle time-outs of common proxies.
 pub const WAIT_MS_MAX: u64 = 60_000;

@@ -1,19 +1,14 @@
-//! Traces for OpenTelemetry: when a run has ended, its history becomes spans, which are sent by OTLP over HTTP as JSON.
-//!
-//! ```text
-//! run ─► state (one visit) ─► step (one attempt) ─► plugin call (one entry by one host)
-//!           └► run that it called
-//! ```
+//! Traces for OpenTelemetry: when a run has ended, its history becomes spans, which are sent by OTLP over HTTP as JSON. What a plugin asked
+//! of a model, a server or a tool is a span of its own, sent when it happened: it is in the journal, which is gone when the step ends.
 //!
 //! Invariants:
-//! - Ids follow from the run's id and the numbers of its steps ([`ids`]), so it does not matter which host sends a span, and the same span
+//! - Ids follow from the run's id and the numbers of its steps ([`caisson_core::trace`]), so it does not matter which host sends a span, and the same span
 //!   twice is the same span.
 //! - The engine never waits: runs that do not fit are dropped and counted, and so is what the collector does not take.
 //!
-//! Deliberately absent: spans of a run that is still open, and of model calls: they are in the journal, which is gone when the step ends.
+//! Deliberately absent: spans of a run that is still open.
 
 mod build;
-mod ids;
 mod otlp;
 
 use std::sync::Arc;
@@ -21,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use caisson_core::ids::RunId;
-use caisson_core::ports::{EventRow, EventSink, RunRow, Store};
+use caisson_core::ports::{CallSink, EventRow, EventSink, HostCall, RunRow, Store};
 use caisson_core::ports::{StepRow, StoreError};
 use reqwest::{StatusCode, Url};
 use tokio::sync::mpsc;
@@ -29,10 +24,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use build::Builder;
-pub use ids::is_traceparent;
 use otlp::Span;
 
-/// Runs that wait to be sent: some seconds of a busy host.
+/// Runs and calls that wait to be sent: some seconds of a busy host.
 const WAITING_MAX: usize = 10_000;
 
 /// Spans of one message: a few hundred kilobytes.
@@ -56,10 +50,15 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// At the end, what waits has so long.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Takes note of runs that ended.
+/// Takes note of runs and calls that ended.
 pub struct Traces {
-    waiting: mpsc::Sender<RunId>,
+    waiting: mpsc::Sender<Ended>,
     lost: Arc<AtomicU64>,
+}
+
+enum Ended {
+    Run(RunId),
+    Call(Box<HostCall>),
 }
 
 impl Traces {
@@ -67,13 +66,25 @@ impl Traces {
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
+
+    fn take(&self, ended: Ended) {
+        if self.waiting.try_send(ended).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl EventSink for Traces {
     fn committed(&self, run: &RunRow, events: &[EventRow], _: &[StepRow]) {
-        if super::ended(run, events).is_some() && self.waiting.try_send(run.id.clone()).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        if super::ended(run, events).is_some() {
+            self.take(Ended::Run(run.id.clone()));
         }
+    }
+}
+
+impl CallSink for Traces {
+    fn called(&self, call: HostCall) {
+        self.take(Ended::Call(Box::new(call)));
     }
 }
 
@@ -120,16 +131,22 @@ struct Sending {
 }
 
 impl Sending {
-    async fn run(mut self, mut taken: mpsc::Receiver<RunId>, stop: CancellationToken) {
+    async fn run(mut self, mut taken: mpsc::Receiver<Ended>, stop: CancellationToken) {
         loop {
-            let run = tokio::select! {
+            let ended = tokio::select! {
                 biased;
-                run = taken.recv() => run,
+                ended = taken.recv() => ended,
                 () = tokio::time::sleep(LINGER), if !self.spans.is_empty() => None,
                 () = stop.cancelled() => None,
             };
-            match run {
-                Some(run) => {
+            match ended {
+                Some(Ended::Call(call)) => {
+                    self.spans.extend(build::host_call(*call));
+                    if self.spans.len() >= MESSAGE_SPANS_MAX {
+                        self.send().await;
+                    }
+                }
+                Some(Ended::Run(run)) => {
                     if let Err(error) = self.read(&run).await {
                         tracing::warn!(run_id = run.as_str(), %error, "the trace of a run is lost");
                         self.lost.fetch_add(1, Ordering::Relaxed);
@@ -154,7 +171,7 @@ impl Sending {
             for row in &page {
                 match &mut builder {
                     Some(builder) => builder.add(row, &mut self.spans),
-                    None => builder = Some(Builder::new(&*self.store, run, row).await?),
+                    None => builder = Some(Builder::new(run, row)?),
                 }
             }
             if self.spans.len() >= MESSAGE_SPANS_MAX {

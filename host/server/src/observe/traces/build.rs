@@ -3,17 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use caisson_core::engine::{Activity, Event, ParentStep, ScopeNo, StepNo};
+use caisson_core::engine::{Activity, Event, ScopeNo, StepNo};
 use caisson_core::ids::{RunId, StepId};
-use caisson_core::ports::{EventRow, Store, StoreError};
+use caisson_core::ports::{EventRow, HostCall, StoreError};
 use caisson_core::status::{RunStatus, StepStatus};
 use caisson_core::time::Timestamp;
+use caisson_core::trace::{self as ids, SpanId, TraceId};
 
-use super::ids::{self, SpanId, TraceId};
 use super::otlp::Span;
-
-/// Runs above one another, at most, that are asked for their trace: far more than may call one another.
-const DEPTH_MAX: usize = 64;
 
 /// Takes in the events of one run, in order.
 pub struct Builder {
@@ -50,14 +47,13 @@ struct Call {
 
 impl Builder {
     /// Begins with a run's first event.
-    pub async fn new(store: &dyn Store, run: &RunId, first: &EventRow) -> Result<Self, StoreError> {
-        let Event::RunCreated { workflow, parent, trace, .. } = decode(first)? else {
+    pub fn new(run: &RunId, first: &EventRow) -> Result<Self, StoreError> {
+        let Event::RunCreated { workflow, trace, .. } = decode(first)? else {
             return Err(StoreError::Corrupt(format!("run {run} does not begin with its making")));
         };
-        let (trace, parent) = match (parent, trace.as_deref().and_then(ids::parse)) {
-            (Some(parent), _) => (trace_above(store, &parent).await?, Some(ids::state(&parent.run, parent.step))),
-            (None, Some((trace, span))) => (trace, Some(span)),
-            (None, None) => (ids::trace(run), None),
+        let (trace, parent) = match trace.as_deref().and_then(ids::parse) {
+            Some((trace, span)) => (trace, Some(span)),
+            None => (ids::trace(run), None),
         };
         let (owners, open) = (HashMap::new(), HashMap::new());
         Ok(Self { run: run.clone(), trace, parent, workflow, start: first.at, owners, open })
@@ -166,22 +162,12 @@ fn bad(status: StepStatus) -> Option<String> {
     matches!(status, StepStatus::Failed | StepStatus::TimedOut).then(|| status.to_string())
 }
 
-/// The trace that a called run belongs to: that of the run at the top.
-async fn trace_above(store: &dyn Store, parent: &ParentStep) -> Result<TraceId, StoreError> {
-    let mut run = parent.run.clone();
-    for _ in 0..DEPTH_MAX {
-        let first = store.events(&run, 0, 1).await?;
-        // Let go of already: its own id is all that is known.
-        let Some(first) = first.first() else { break };
-        match decode(first)? {
-            Event::RunCreated { parent: Some(above), .. } => run = above.run,
-            Event::RunCreated { trace, .. } => {
-                return Ok(trace.as_deref().and_then(ids::parse).map_or_else(|| ids::trace(&run), |(trace, _)| trace));
-            }
-            _ => break,
-        }
-    }
-    Ok(ids::trace(&run))
+/// A call that a plugin made of the host, below the entry that made it.
+pub fn host_call(call: HostCall) -> Option<Span> {
+    let HostCall { traceparent, run, step, claim, number, name, start, end, error, attributes } = call;
+    let (trace, _) = ids::parse(&traceparent)?;
+    let (id, parent) = (ids::host_call(&run, step, claim, number), Some(ids::call(&run, step, claim)));
+    Some(Span { trace, id, parent, name: name.to_owned(), start, end, attributes, error })
 }
 
 fn decode(row: &EventRow) -> Result<Event, StoreError> {

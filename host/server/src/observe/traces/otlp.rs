@@ -2,9 +2,8 @@
 
 use caisson_core::ids::hex;
 use caisson_core::time::Timestamp;
+use caisson_core::trace::{SpanId, TraceId};
 use serde_json::{Value, json};
-
-use super::ids::{SpanId, TraceId};
 
 /// Something that took time.
 #[derive(Clone, Debug)]

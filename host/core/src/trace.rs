@@ -1,7 +1,16 @@
 //! Ids of traces and spans: hashes of what they are about, so that every host gives the same.
+//!
+//! ```text
+//! run ─► state (one visit) ─► step (one attempt) ─► plugin call (one entry by one host) ─► call of the host (model, http, tool)
+//!           └► run that it called
+//! ```
+//!
+//! They go from one process to another as a `traceparent` of [W3C Trace Context](https://www.w3.org/TR/trace-context/).
 
-use caisson_core::engine::StepNo;
-use caisson_core::ids::RunId;
+use std::sync::Arc;
+
+use crate::engine::StepNo;
+use crate::ids::{RunId, hex};
 use sha2::{Digest, Sha256};
 
 /// Names a trace.
@@ -32,6 +41,17 @@ pub fn step(run: &RunId, step: StepNo, attempt: u32) -> SpanId {
 /// The span of an entry; a lost one has the same attempt and entry as its successor, and another claim.
 pub fn call(run: &RunId, step: StepNo, claim: u32) -> SpanId {
     hash(&format!("call:{run}:{step}:{claim}"))
+}
+
+/// The span of a call of the host by a plugin: the number of the call within its entry. A call that goes out again after its host died is
+/// another one.
+pub fn host_call(run: &RunId, step: StepNo, claim: u32, number: u32) -> SpanId {
+    hash(&format!("host:{run}:{step}:{claim}:{number}"))
+}
+
+/// As others are told of it: sampled, since every run is traced.
+pub fn traceparent(trace: TraceId, span: SpanId) -> Arc<str> {
+    format!("00-{}-{}-01", hex(&trace), hex(&span)).into()
 }
 
 fn hash<const N: usize>(text: &str) -> [u8; N] {
@@ -72,6 +92,12 @@ fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let run = RunId::new("r");
+        assert_eq!(parse(&traceparent(trace(&run), step(&run, 3, 1))), Some((trace(&run), step(&run, 3, 1))));
+    }
 
     #[test]
     fn only_a_whole_traceparent_is_one() {
