@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cell::Loaded;
 use crate::error::{Error, Kind};
-use crate::replay::{self, Asked};
+use crate::replay::{self, Asked, Forked};
 use crate::service::Service;
 
 /// How long a cancelled guest may take to clean up.
@@ -96,7 +96,10 @@ fn about(service: &Service, loaded: &Loaded, step: &Step, waking: Option<(Payloa
     let cleaning_up = matches!(waking, Some((_, Wake::Cancelled { .. })));
     let began = step.entered_at.filter(|_| !cleaning_up).unwrap_or_else(|| service.0.ports.clock.now());
     let from = loaded.row.forked_from.clone().filter(|_| waking.is_none());
-    let asked = from.map(|from| Asked { from, run: loaded.row.id.clone(), step: step.number, action: action.clone() });
+    let asked = from.map(|from| {
+        let at = Forked { from, run: loaded.row.id.clone(), step: step.number };
+        Asked { at, action: action.clone() }
+    });
     let (kept, resumed) = match waking {
         Some((kept, wake)) => (Some(kept), Some(Resumption { state: Vec::new(), wake })),
         None => (None, None),

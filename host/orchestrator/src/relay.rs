@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::{Error, Kind};
+use crate::replay::{self, Forked};
 use crate::service::{Service, as_run_error};
 use crate::start::{Begin, Begun, begin_run};
 
@@ -262,6 +263,14 @@ async fn start_child(service: &Service, message: Arc<str>, child: RunId, asked: 
     let Some(caller) = service.0.ports.store.run(&parent.run).await? else {
         return Err(Error::new(Kind::NotFound, "RUN_NOT_FOUND", format!("there is no run {}", parent.run)));
     };
+    if let Some(from) = caller.forked_from {
+        let at = Forked { from, run: parent.run.clone(), step: parent.step };
+        if let Some(output) = replay::called(service, at, (&workflow, version.as_deref(), &input)).await? {
+            let end = ChildEnd { status: RunStatus::Completed, output: Some(output), error: None };
+            let stimulus = Stimulus::ChildEnded { step: parent.step, child, end };
+            return service.submit_with(&parent.run, stimulus, None, Some(message)).await.map(|_| ());
+        }
+    }
     let begin = Begin {
         id: child.clone(),
         realm: caller.realm,

@@ -1,19 +1,20 @@
 //! Replaying a run that has ended: a new run of the same version with the same input, which does not do again what succeeded.
 //!
 //! A step of the new run is given the output of its counterpart: the operation step of the old run in the same state, branch and item,
-//! entered as the same of several. Only if that one succeeded, and if action and rendered input are the same byte for byte.
+//! entered as the same of several. Only if that one succeeded, and if action and rendered input are the same byte for byte. So it is with a
+//! step that called a run: what that one gave is given again.
 //! Invariant: a step whose counterpart cannot be read is not run; the store is asked again by the step's next attempt.
 //!
-//! Deliberately absent: runs that the old run called (they are called again), durable marks (what is known is read again after a restart).
+//! Deliberately absent: a called run that failed is called again from its start; durable marks (what is known is read again after a restart).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use caisson_core::engine::{Activity, Event, StepNo};
 use caisson_core::ids::RunId;
-use caisson_core::json::Payload;
+use caisson_core::json::{Json, Payload};
 use caisson_core::ports::{Cursor, Entry, NewRun, Outcome, PAGE_LIMIT_MAX, PageRequest, RunRow, StepRow, Store, Usage};
-use caisson_core::status::StepStatus;
+use caisson_core::status::{RunStatus, StepStatus};
 use parking_lot::Mutex;
 
 use crate::admission;
@@ -24,6 +25,9 @@ use crate::start::{self, Begin, Begun};
 
 /// Replayed runs that are known in memory: one of 10,000 steps takes about a megabyte.
 const KNOWN_MAX: usize = 16;
+
+/// Replays of replays that are looked back over: whoever replays so often has other trouble.
+const REPLAYS_MAX: usize = 32;
 
 /// State, branch and item.
 type Place = (Arc<str>, String, Option<u64>);
@@ -39,7 +43,7 @@ struct Known {
     new: Visits,
 }
 
-/// The operation steps of a run by their places, each in the order of entering.
+/// The operation and call steps of a run by their places, each in the order of entering.
 #[derive(Default)]
 struct Visits {
     steps: HashMap<Place, Vec<Visit>>,
@@ -48,10 +52,12 @@ struct Visits {
     read_to: StepNo,
 }
 
-/// An operation step.
+/// An operation step, or one that called a run.
 #[derive(Clone)]
 struct Visit {
+    number: StepNo,
     action: Option<Arc<str>>,
+    child: Option<RunId>,
     input_seq: u64,
     /// The event with its output, if it succeeded.
     output_seq: Option<u64>,
@@ -59,11 +65,16 @@ struct Visit {
 
 /// A step of a replayed run that is about to run.
 pub(crate) struct Asked {
+    pub(crate) at: Forked,
+    pub(crate) action: Arc<str>,
+}
+
+/// Where a step of a replayed run is.
+pub(crate) struct Forked {
     /// The run that its run was forked from.
     pub(crate) from: RunId,
     pub(crate) run: RunId,
     pub(crate) step: StepNo,
-    pub(crate) action: Arc<str>,
 }
 
 impl Service {
@@ -107,11 +118,11 @@ impl Service {
 /// What the counterpart of a step gave, if it may stand for the step's own result.
 pub(crate) async fn recorded(service: &Service, asked: &Asked, input: &Payload) -> Result<Option<Entry>, Error> {
     let store = &*service.0.ports.store;
-    let Some(visit) = counterpart(service, asked).await? else { return Ok(None) };
+    let Some(visit) = counterpart(service, &asked.at).await? else { return Ok(None) };
     let Some(output_seq) = visit.output_seq.filter(|_| visit.action.as_ref() == Some(&asked.action)) else {
         return Ok(None);
     };
-    let events = store.events_at(&asked.from, &[visit.input_seq, output_seq]).await?;
+    let events = store.events_at(&asked.at.from, &[visit.input_seq, output_seq]).await?;
     // What is erased meanwhile does not decode, and is run again.
     let decode = |seq| events.get(&seq).and_then(|event| Event::decode(&event.kind, event.data.get()).ok());
     let (scheduled, completed) = (decode(visit.input_seq), decode(output_seq));
@@ -126,7 +137,46 @@ pub(crate) async fn recorded(service: &Service, asked: &Asked, input: &Payload) 
     Ok(Some(Entry { result: Ok(Outcome::Done(output)), usage: Usage::default(), warnings }))
 }
 
-async fn counterpart(service: &Service, asked: &Asked) -> Result<Option<Visit>, Error> {
+/// What the run gave that the counterpart of a step called, if it was the same call and ended well. In a replay of a replay that run may be
+/// one of the first.
+pub(crate) async fn called(
+    service: &Service,
+    mut at: Forked,
+    (workflow, version, input): (&str, Option<&str>, &Payload),
+) -> Result<Option<Json>, Error> {
+    let store = &*service.0.ports.store;
+    for _ in 0..REPLAYS_MAX {
+        let Some(visit) = counterpart(service, &at).await? else { return Ok(None) };
+        let (Some(child), Some(_)) = (&visit.child, visit.output_seq) else { return Ok(None) };
+        let events = store.events_at(&at.from, &[visit.input_seq]).await?;
+        let scheduled = events.get(&visit.input_seq);
+        let scheduled = scheduled.and_then(|event| Event::decode(&event.kind, event.data.get()).ok());
+        let Some(Event::StepScheduled { activity: Activity::Call { workflow: w, version: v, input: i, .. }, .. }) =
+            scheduled
+        else {
+            return Ok(None);
+        };
+        if (&*w, v.as_deref(), &i) != (workflow, version, input) {
+            return Ok(None);
+        }
+        let Some(run) = store.run(child).await? else {
+            // Never begun, since it was a replay that called it; or let go of, and then called again.
+            let above = store.run(&at.from).await?.and_then(|run| run.forked_from);
+            let Some(from) = above else { return Ok(None) };
+            at = Forked { from, run: at.from, step: visit.number };
+            continue;
+        };
+        let Some(output) = run.output.as_ref().filter(|_| run.status == RunStatus::Completed) else { return Ok(None) };
+        return match service.not_erased(&run).await {
+            Ok(()) => value(service, output).await.map(Some),
+            Err(error) if error.kind == Kind::Conflict => Ok(None),
+            Err(error) => Err(error),
+        };
+    }
+    Ok(None)
+}
+
+async fn counterpart(service: &Service, asked: &Forked) -> Result<Option<Visit>, Error> {
     let store = &*service.0.ports.store;
     let known = service.0.replays.of(&asked.run);
     let mut known = known.lock().await;
@@ -169,11 +219,13 @@ impl Visits {
 
     fn add(&mut self, step: StepRow) {
         self.read_to = step.number;
-        if step.state_type.as_ref() != "operation" {
+        if !matches!(step.state_type.as_ref(), "operation" | "call") {
             return;
         }
         let visit = Visit {
+            number: step.number,
             action: step.action,
+            child: step.child,
             input_seq: step.input_seq,
             output_seq: step.result_seq.filter(|_| step.status == StepStatus::Succeeded),
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use caisson_core::ids::RunId;
 use caisson_core::json::Payload;
 use caisson_core::ports::Store;
-use caisson_core::status::RunStatus;
+use caisson_core::status::{RunStatus, StepStatus};
 use caisson_orchestrator::memory::MemoryStore;
 use serde_json::{Value, json};
 use support::{Bench, page};
@@ -85,6 +85,33 @@ states:
     let third = bench.service.replay("default", &new, "ann".into()).await.unwrap().id;
     assert_eq!(bench.end(&third).await.status, RunStatus::Failed);
     assert_eq!(*bench.actions.calls.lock(), [("a".to_owned(), 1), ("b".to_owned(), 6)].into());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_was_called_and_ended_well_is_not_called_again() {
+    let bench = Bench::new().await;
+    bench
+        .save("id: below\nstates:\n- {name: a, type: operation, action: t.ok, input: {n: '{{ n }}'}, end: true}")
+        .await;
+    bench
+        .save(
+            "
+id: above
+states:
+- {name: down, type: call, workflow: below, input: {n: 7}, output: {got: '{{ output.n }}'}, next: b}
+- {name: b, type: operation, action: t.flaky, input: {n: '{{ steps.down.got }}'}, retry: {maxAttempts: 2, backoffSeconds: 0.01}, end: true}",
+        )
+        .await;
+    let old = bench.start("above", json!({})).await;
+    assert_eq!(bench.end(&old).await.status, RunStatus::Failed);
+    assert_eq!(*bench.actions.calls.lock(), [("a".to_owned(), 1), ("b".to_owned(), 2)].into());
+    let new = bench.service.replay("default", &old, "ann".into()).await.unwrap().id;
+    assert_eq!(bench.end(&new).await.status, RunStatus::Failed);
+    let third = bench.service.replay("default", &new, "ann".into()).await.unwrap().id;
+    assert_eq!(bench.end(&third).await.status, RunStatus::Failed);
+    assert_eq!(*bench.actions.calls.lock(), [("a".to_owned(), 1), ("b".to_owned(), 6)].into());
+    let steps = bench.service.ports().store.steps(&third, &page()).await.unwrap().items;
+    assert_eq!(steps[0].status, StepStatus::Succeeded);
 }
 
 fn output(payload: Option<Payload>) -> Value {
