@@ -61,15 +61,17 @@ async fn main() -> Result<(), sqlx::Error> {
                 (0..COLUMNS).map(|at| batch.iter().map(|row| row[at].clone()).collect()).collect();
             let before = cpu(process);
             for _ in 0..times {
-                let query = sqlx::query(AssertSqlSafe(sql.as_str()));
-                let query = if form == "unnest" {
-                    arrays.iter().fold(query, |q, array| q.bind(array))
+                let mut query = sqlx::query(AssertSqlSafe(sql.as_str()));
+                if form == "unnest" {
+                    for array in &arrays {
+                        query = query.bind(array);
+                    }
                 } else {
-                    query.bind(&json)
-                };
+                    query = query.bind(&json);
+                }
                 query.execute(&mut connection).await?;
             }
-            let each = (cpu(process) - before).as_secs_f64() * 1e6 / f64::from(times) / f64::from(rows);
+            let each = cpu(process).saturating_sub(before).as_secs_f64() * 1e6 / f64::from(times) / f64::from(rows);
             println!("{rows:4} rows as {form:6}: {each:6.1} us of the server's CPU a row");
         }
     }
