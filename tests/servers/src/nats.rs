@@ -6,7 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -129,7 +130,7 @@ impl NatsServer {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(&self.binary).arg("-c").arg(&config);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut child = command.spawn().map_err(|error| format!("setpriv (of util-linux) cannot be run: {error}"))?;
+        let mut child = spawn(command).map_err(|error| format!("setpriv (of util-linux) cannot be run: {error}"))?;
         let began = Instant::now();
         loop {
             if greets(self.port) {
@@ -146,6 +147,25 @@ impl NatsServer {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Spawns on a thread that lives as long as this process: a parent-death signal comes with the end of the *thread* that started the
+/// child, and tests start servers on threads of pools, which come and go.
+fn spawn(command: Command) -> std::io::Result<Child> {
+    type Order = (Command, Sender<std::io::Result<Child>>);
+    static STARTER: LazyLock<Sender<Order>> = LazyLock::new(|| {
+        let (orders, taken) = channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in taken {
+                // Who asked waits for it.
+                let _ = answer.send(command.spawn());
+            }
+        });
+        orders
+    });
+    let (answer, child) = channel();
+    STARTER.send((command, answer)).map_err(std::io::Error::other)?;
+    child.recv().map_err(std::io::Error::other)?
 }
 
 impl Default for NatsServer {
