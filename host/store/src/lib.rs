@@ -14,6 +14,18 @@
 #[macro_use]
 mod statement;
 
+/// Name and text of every migration, in their order: the same for every database.
+macro_rules! migrations {
+    ($database:literal) => {
+        migrations!(
+            $database: "0001_first", "0002_plugins", "0003_hosts", "0004_load", "0005_dead", "0006_resources", "0007_sessions"
+        )
+    };
+    ($database:literal: $($name:literal),*) => {
+        &[$(($name, include_str!(concat!("../../../migrations/", $database, "/", $name, ".sql")))),*]
+    };
+}
+
 mod batch;
 mod encode;
 mod marks;

@@ -22,6 +22,7 @@ mod jobs;
 mod journal;
 #[path = "both/keys.rs"]
 mod keys;
+#[path = "both/migrate.rs"]
 mod migrate;
 mod notices;
 #[path = "both/plugins.rs"]
@@ -57,6 +58,9 @@ use self::writer::{Job, Writer};
 use crate::Counters;
 
 pub use self::scratch::{ScratchDatabase, ServerWork};
+
+/// Name and text of every migration; the first has the number 1.
+const MIGRATIONS: &[(&str, &str)] = migrations!("postgres");
 
 // What the files in `both` are compiled for.
 type Adapter = PostgresStore;

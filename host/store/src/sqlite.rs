@@ -24,7 +24,10 @@ mod journal;
 #[path = "both/keys.rs"]
 mod keys;
 mod lock;
+#[path = "both/migrate.rs"]
 mod migrate;
+#[cfg(test)]
+mod migrate_tests;
 #[path = "both/plugins.rs"]
 mod plugins;
 #[path = "both/port.rs"]
@@ -54,6 +57,9 @@ use tokio::task::JoinHandle;
 use self::jobs::Tally;
 use self::writer::{Job, Work, Writer};
 use crate::Counters;
+
+/// Name and text of every migration; the first has the number 1.
+const MIGRATIONS: &[(&str, &str)] = migrations!("sqlite");
 
 // What the files in `both` are compiled for.
 type Adapter = SqliteStore;
