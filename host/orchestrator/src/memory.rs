@@ -67,6 +67,7 @@ pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     /// Wakes every host that waits in [`caisson_core::ports::Cluster::notified`].
     notices: Notify,
+    catalog: Notify,
 }
 
 impl Default for MemoryStore {
@@ -89,7 +90,7 @@ impl MemoryStore {
 
     /// An empty store for several hosts, whose time is that clock's.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self { state: Mutex::default(), clock, notices: Notify::new() }
+        Self { state: Mutex::default(), clock, notices: Notify::new(), catalog: Notify::new() }
     }
 
     /// Whether there is no room: commits and records are refused with [`StoreError::Full`] until there is.

@@ -1,6 +1,7 @@
 //! The one place that wires adapters to ports: what a host is made of, the order in which it starts, and the order in which it stops.
 
 mod catalog;
+mod fresh;
 mod plugins;
 mod providers;
 mod queues;
@@ -39,6 +40,7 @@ use crate::observe::traces::Exporter;
 use crate::sync::{self, Action, Sync};
 use crate::{secrets, serve};
 use catalog::Around;
+use fresh::Fresh;
 use plugins::Looking;
 use providers::Providers;
 use queues::Queue;
@@ -283,10 +285,8 @@ impl Host {
         });
         let mut background = vec![tokio::spawn(flush_key_uses(api.clone(), stop.clone()))];
         background.push(tokio::spawn(listening));
-        if shared {
-            background.push(tokio::spawn(looking.keep_fresh(stop.clone())));
-        }
-        background.push(tokio::spawn(around.keep_fresh(stop.clone())));
+        let fresh = Fresh { plugins: shared.then_some(looking), around, cluster: stores.cluster };
+        background.push(tokio::spawn(fresh.keep(stop.clone())));
         background.extend(open_folders(&api, &config, &mut problems).await);
         let registered = register(&api, &config.environments, &mut problems).await;
         Ok(Self { api, first_key, problems, registered, store, queue, logs, sweeper, exporter, tools, background })

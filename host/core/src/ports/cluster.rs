@@ -143,6 +143,10 @@ pub trait Cluster: Send + Sync {
     /// and may come for nothing.
     async fn notified(&self);
 
+    /// Waits for a hint that somebody changed what is installed or registered (plugins, their grants, agents, schemas, files of workflows).
+    /// One waits at a time. Hints may be lost and may come for nothing.
+    async fn catalog_changed(&self);
+
     /// A secret that all hosts share, by name: `fresh` if there is none yet.
     async fn shared_key(&self, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError>;
 }

@@ -154,6 +154,10 @@ impl Cluster for MemoryStore {
         self.notices.notified().await;
     }
 
+    async fn catalog_changed(&self) {
+        self.catalog.notified().await;
+    }
+
     async fn shared_key(&self, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
         Ok(*self.open()?.shared_keys.entry(name.to_owned()).or_insert(fresh))
     }

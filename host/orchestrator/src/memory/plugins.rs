@@ -32,6 +32,7 @@ impl PluginStore for MemoryStore {
             let key = (row.realm.clone(), row.package.id.clone(), row.package.digest.clone());
             state.plugins.insert(key, row.clone());
         }
+        self.catalog.notify_one();
         Ok(())
     }
 
@@ -62,6 +63,7 @@ impl PluginStore for MemoryStore {
                 state.components.remove(&**digest);
             }
         }
+        self.catalog.notify_one();
         Ok(())
     }
 

@@ -65,7 +65,9 @@ impl State {
 #[async_trait]
 impl Resources for MemoryStore {
     async fn save_resource(&self, new: NewResource) -> Result<(ResourceRow, bool), StoreError> {
-        Ok(self.open_with_room()?.save_resource(new))
+        let saved = self.open_with_room()?.save_resource(new);
+        self.catalog.notify_one();
+        Ok(saved)
     }
 
     async fn set_resource(&self, key: &ResourceKey, enabled: bool, at: Timestamp) -> Result<bool, StoreError> {
@@ -74,6 +76,7 @@ impl Resources for MemoryStore {
         let file = kept.versions.first().and_then(|row| row.file.clone());
         let changed = kept.change(kept.current, enabled, file.as_ref(), at);
         state.resources_mark += u64::from(changed);
+        self.catalog.notify_one();
         Ok(true)
     }
 

@@ -274,6 +274,10 @@ impl Cluster for Seen {
         self.store.notified().await;
         self.host.alive().await;
     }
+    async fn catalog_changed(&self) {
+        self.host.alive().await;
+        self.store.catalog_changed().await;
+    }
     async fn shared_key(&self, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
         self.host.call("shared_key", Cluster::shared_key(&*self.store, name, fresh)).await
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use caisson_core::definition::Schemas;
@@ -11,7 +10,6 @@ use caisson_core::json::Json;
 use caisson_core::ports::{Entry, Invocation, ResourceKind, ResourceRow, Resources, StoreError};
 use caisson_runtime::Runtime;
 use caisson_runtime::model::{AgentSpec, Models};
-use tokio_util::sync::CancellationToken;
 
 use super::providers::Providers;
 use super::tools::Connected;
@@ -19,9 +17,6 @@ use crate::api::api_keys::FIRST_TENANT;
 use crate::api::{Catalog, Trials};
 use crate::env::{self, Source, prompt};
 use crate::sync::{FileText, texts};
-
-/// What another host registered is known here after this.
-const REFRESH: Duration = Duration::from_secs(2);
 
 /// The directories of a host's environments, by name.
 pub(super) type Dirs = BTreeMap<String, Vec<std::path::PathBuf>>;
@@ -74,13 +69,10 @@ impl Around {
         }
     }
 
-    /// Looks again and again until told to stop.
-    pub(super) async fn keep_fresh(self: Arc<Self>, stop: CancellationToken) {
-        while tokio::time::timeout(REFRESH, stop.cancelled()).await.is_err() {
-            self.refresh().await;
-            if let Err(error) = self.tools.look().await {
-                tracing::warn!(%error, "tool servers cannot be registered");
-            }
+    /// Takes in what changed in this host's own declarations.
+    pub(super) async fn look_at_tools(&self) {
+        if let Err(error) = self.tools.look().await {
+            tracing::warn!(%error, "tool servers cannot be registered");
         }
     }
 }

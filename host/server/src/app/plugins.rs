@@ -1,17 +1,12 @@
 //! Plugins that another host installed: known here when they are first asked for, and soon in any case.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use caisson_core::ids::Realm;
 use caisson_core::ports::{ActionInfo, ActionRunner, Entry, Invocation};
 use caisson_orchestrator::Plugins;
 use caisson_runtime::Runtime;
-use tokio_util::sync::CancellationToken;
-
-/// What another host installed is known here after this, whether anybody asks for it or not.
-const REFRESH: Duration = Duration::from_secs(2);
 
 /// The code of an entry whose package the host does not know. Its guest has not begun, so it may be asked for again.
 const NOT_LOADED: &str = "PLUGIN_NOT_LOADED";
@@ -23,16 +18,10 @@ pub(super) struct Looking {
 }
 
 impl Looking {
-    async fn look(&self) {
+    /// Takes in what is installed.
+    pub(super) async fn look(&self) {
         if let Err(error) = self.plugins.refresh().await {
             tracing::warn!(%error, "installed plugins cannot be read");
-        }
-    }
-
-    /// Looks again and again until told to stop.
-    pub(super) async fn keep_fresh(self: Arc<Self>, stop: CancellationToken) {
-        while tokio::time::timeout(REFRESH, stop.cancelled()).await.is_err() {
-            self.look().await;
         }
     }
 }

@@ -43,7 +43,7 @@ impl PluginStore for Adapter {
                     writer::note_time(connection, latest).await?;
                     execute(connection, upsert(row)).await?;
                 }
-                Ok(())
+                writer::tell_catalog(connection).await
             })
         })
         .await
@@ -102,5 +102,6 @@ async fn delete(connection: &mut Connection, realm: &Realm, id: &str, digests: &
         )));
     }
     execute(connection, query!(PLUGIN_DELETE, tenant, environment, id, digests)).await?;
-    execute(connection, query!(COMPONENTS_DELETE, digests)).await
+    execute(connection, query!(COMPONENTS_DELETE, digests)).await?;
+    writer::tell_catalog(connection).await
 }

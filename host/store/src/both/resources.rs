@@ -31,8 +31,7 @@ impl Resources for Adapter {
                 );
                 let changed = query.execute(&mut *connection).await.map_err(|e| error::of(&e))?.rows_affected() > 0;
                 if changed {
-                    execute(connection, query!(RESOURCES_MARK_RAISE)).await?;
-                    writer::note_time(connection, at).await?;
+                    changed_at(connection, at).await?;
                 }
                 Ok(changed || in_force(connection, &key).await?.is_some())
             })
@@ -63,6 +62,13 @@ impl Resources for Adapter {
     async fn resources_mark(&self) -> Result<u64, StoreError> {
         Ok(one(&self.readers, query!(RESOURCES_MARK), rows::count).await?.unwrap_or(0))
     }
+}
+
+/// Whoever keeps a copy of the resources has to look again.
+async fn changed_at(connection: &mut Connection, at: Timestamp) -> Result<(), StoreError> {
+    execute(connection, query!(RESOURCES_MARK_RAISE)).await?;
+    writer::note_time(connection, at).await?;
+    writer::tell_catalog(connection).await
 }
 
 async fn in_force(connection: &mut Connection, key: &ResourceKey) -> Result<Option<ResourceRow>, StoreError> {
@@ -101,8 +107,7 @@ async fn save(connection: &mut Connection, new: NewResource) -> Result<(Resource
     let query =
         query!(RESOURCE_IN_FORCE, tenant, environment, kind, name, number.cast_signed(), new.file.as_deref(), new.at.0);
     if query.execute(&mut *connection).await.map_err(|e| error::of(&e))?.rows_affected() > 0 {
-        execute(connection, query!(RESOURCES_MARK_RAISE)).await?;
-        writer::note_time(connection, new.at).await?;
+        changed_at(connection, new.at).await?;
     }
     let row = in_force(connection, &new.key).await?;
     let row = row.ok_or_else(|| StoreError::Other(format!("resource '{name}' was saved and is not there")))?;

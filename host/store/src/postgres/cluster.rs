@@ -106,7 +106,11 @@ impl Cluster for PostgresStore {
     }
 
     async fn notified(&self) {
-        self.notices.notified().await;
+        self.notices.work().await;
+    }
+
+    async fn catalog_changed(&self) {
+        self.notices.catalog().await;
     }
 
     async fn shared_key(&self, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {

@@ -7,22 +7,30 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-/// The channel that every host listens to.
-const CHANNEL: &str = "caisson";
+/// The channels that every host listens to: work that was left, and what is installed and registered.
+const WORK: &str = "caisson";
+const CATALOG: &str = "caisson_catalog";
 
 /// Pause before connecting again: hints may be lost meanwhile, and who needs them looks by itself now and then.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Listens until stopped or dropped.
 pub(crate) struct Notices {
-    bell: Arc<Notify>,
+    bells: Arc<Bells>,
     task: AbortHandle,
+}
+
+/// One for each channel.
+#[derive(Default)]
+struct Bells {
+    work: Notify,
+    catalog: Notify,
 }
 
 impl Notices {
     pub(crate) fn listen(options: PgConnectOptions) -> Self {
-        let bell = Arc::new(Notify::new());
-        let ring = Arc::clone(&bell);
+        let bells = Arc::<Bells>::default();
+        let ring = Arc::clone(&bells);
         let task = tokio::spawn(async move {
             loop {
                 if let Err(error) = listen(&options, &ring).await {
@@ -31,11 +39,17 @@ impl Notices {
                 tokio::time::sleep(RECONNECT_PAUSE).await;
             }
         });
-        Self { bell, task: task.abort_handle() }
+        Self { bells, task: task.abort_handle() }
     }
 
-    pub(crate) async fn notified(&self) {
-        self.bell.notified().await;
+    /// Somebody left work.
+    pub(crate) async fn work(&self) {
+        self.bells.work.notified().await;
+    }
+
+    /// Somebody changed what is installed or registered.
+    pub(crate) async fn catalog(&self) {
+        self.bells.catalog.notified().await;
     }
 
     pub(crate) fn stop(&self) {
@@ -49,15 +63,16 @@ impl Drop for Notices {
     }
 }
 
-async fn listen(options: &PgConnectOptions, bell: &Notify) -> Result<(), sqlx::Error> {
+async fn listen(options: &PgConnectOptions, bells: &Bells) -> Result<(), sqlx::Error> {
     // A connection of its own: it never goes back.
     let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options.clone());
     let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen(CHANNEL).await?;
+    listener.listen_all([WORK, CATALOG]).await?;
     // What came while nobody listened.
-    bell.notify_one();
+    bells.work.notify_one();
+    bells.catalog.notify_one();
     loop {
-        listener.recv().await?;
+        let bell = if listener.recv().await?.channel() == CATALOG { &bells.catalog } else { &bells.work };
         bell.notify_one();
     }
 }

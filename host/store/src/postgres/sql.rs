@@ -78,6 +78,8 @@ statements! {
     ITEMS_DROP (1) = concat!("DELETE FROM items WHERE ", of_runs!("step", "::bigint"));
     /// Wakes the other hosts once the transaction is committed.
     NOTIFY (0) = "SELECT pg_notify('caisson', '')";
+    /// The same for what is installed and registered.
+    NOTIFY_CATALOG (0) = "SELECT pg_notify('caisson_catalog', '')";
     /// Who counts under a key is counted by one at a time: $1 a number for the key.
     LOCK (1) = "SELECT pg_advisory_xact_lock($1)";
 

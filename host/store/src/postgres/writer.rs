@@ -95,6 +95,11 @@ pub(crate) async fn note_time(connection: &mut PgConnection, at: Timestamp) -> R
     execute(connection, query!(NOTE_TIME, at.0)).await
 }
 
+/// Tells other hosts, once it is committed, that what is installed or registered has changed.
+pub(crate) async fn tell_catalog(connection: &mut PgConnection) -> Result<(), StoreError> {
+    execute(connection, query!(NOTIFY_CATALOG)).await
+}
+
 pub(crate) async fn execute(connection: &mut PgConnection, query: Select<'_>) -> Result<(), StoreError> {
     query.execute(connection).await.map(drop).map_err(|e| error::of(&e))
 }

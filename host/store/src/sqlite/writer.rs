@@ -142,6 +142,12 @@ pub(crate) async fn note_time(connection: &mut SqliteConnection, at: Timestamp) 
     execute(connection, query!(NOTE_TIME, at.0)).await
 }
 
+/// There is nobody to be told that what is installed or registered has changed: no other host has the file.
+#[expect(clippy::unused_async, reason = "the files in `both` are written once")]
+pub(crate) async fn tell_catalog(_: &mut SqliteConnection) -> Result<(), StoreError> {
+    Ok(())
+}
+
 /// Limits the size of the file.
 pub(crate) async fn set_size_max(connection: &mut SqliteConnection, bytes: u64) -> Result<(), StoreError> {
     let page: i64 =

@@ -9,11 +9,14 @@
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::Bytes;
+
 use super::{make, side_by_side};
 use crate::engine::StepNo;
 use crate::ids::RunId;
 use crate::ports::{
-    Beat, Claim, Cluster, Commit, CommitError, HostRow, InboxRow, OutboxRow, Pulse, RunLease, RunRow, StepRow, Store,
+    Beat, Claim, Cluster, Commit, CommitError, HostRow, InboxRow, NewResource, OutboxRow, PluginStore, Pulse,
+    ResourceKey, ResourceKind, Resources, RunLease, RunRow, StepRow, Store,
 };
 use crate::status::RunStatus;
 use crate::time::Timestamp;
@@ -28,7 +31,10 @@ const LOOK_MS: u64 = 5;
 const LOOKS_MAX: u32 = 1_000;
 
 /// Checks a kind of store. `make` gives an empty one, `advance` lets milliseconds of its clock pass.
-pub async fn check_cluster<T: Store + Cluster>(make: impl AsyncFn() -> Arc<T>, advance: impl AsyncFn(u64)) {
+pub async fn check_cluster<T: Store + Cluster + PluginStore + Resources>(
+    make: impl AsyncFn() -> Arc<T>,
+    advance: impl AsyncFn(u64),
+) {
     macro_rules! run {
         ($($check:ident),* $(,)?) => {
             $({
@@ -56,6 +62,7 @@ pub async fn check_cluster<T: Store + Cluster>(make: impl AsyncFn() -> Arc<T>, a
         messages_to_one_run_never_overtake_each_other,
         nothing_is_given_to_two_at_once,
         whoever_waits_is_told_what_others_left,
+        whoever_waits_is_told_that_the_catalog_changed,
         a_secret_is_the_same_for_all_hosts,
     );
 }
@@ -420,33 +427,99 @@ fn assert_each_once(what: &str, mut taken: Vec<String>, count: u64) {
 
 async fn whoever_waits_is_told_what_others_left(store: &(impl Store + Cluster), advance: &impl AsyncFn(u64)) {
     begin(store, "h1").await;
-    hint("a hurry", store, advance, async |_| store.hurry().await.expect("hurries")).await;
-    hint("an inbox row", store, advance, async |n| {
-        store.inbox_put(&[left(&n.to_string(), "r", "h1")]).await.expect("puts");
-    })
+    hint("a hurry", async || store.notified().await, advance, async |_| store.hurry().await.expect("hurries")).await;
+    hint(
+        "an inbox row",
+        async || store.notified().await,
+        advance,
+        async |n| {
+            store.inbox_put(&[left(&n.to_string(), "r", "h1")]).await.expect("puts");
+        },
+    )
     .await;
-    hint("a message", store, advance, async |n| {
-        let mut run = make::run(&format!("sends {n}"), 1_000);
-        send(store, &mut run, vec![message(&n.to_string(), "t")]).await;
-    })
+    hint(
+        "a message",
+        async || store.notified().await,
+        advance,
+        async |n| {
+            let mut run = make::run(&format!("sends {n}"), 1_000);
+            send(store, &mut run, vec![message(&n.to_string(), "t")]).await;
+        },
+    )
     .await;
-    hint("a timer", store, advance, async |n| {
-        let mut run = make::run(&format!("waits {n}"), 1_000);
-        let timers_set = vec![make::timer(&run, "t", 1_000)];
-        store.commit(Commit { timers_set, ..make::commit(&mut run, 1, 1_000) }).await.expect("commits");
-    })
+    hint(
+        "a timer",
+        async || store.notified().await,
+        advance,
+        async |n| {
+            let mut run = make::run(&format!("waits {n}"), 1_000);
+            let timers_set = vec![make::timer(&run, "t", 1_000)];
+            store.commit(Commit { timers_set, ..make::commit(&mut run, 1, 1_000) }).await.expect("commits");
+        },
+    )
     .await;
 }
 
-/// A hint may be lost, so the thing is left again and again until one comes.
-async fn hint(what: &str, store: &impl Cluster, advance: &impl AsyncFn(u64), leave: impl AsyncFn(u32)) {
+async fn whoever_waits_is_told_that_the_catalog_changed(
+    store: &(impl Cluster + PluginStore + Resources),
+    advance: &impl AsyncFn(u64),
+) {
+    let key = ResourceKey { realm: make::realm(), kind: ResourceKind::Agent, name: "triage".into() };
+    hint(
+        "a plugin",
+        async || store.catalog_changed().await,
+        advance,
+        async |n| {
+            let row = make::plugin("notify", &format!("d{n}"), 1_000);
+            store.put_component(&row.package.digest, &Bytes::from_static(b"code")).await.expect("puts");
+            store.save_plugins(&[row]).await.expect("saves");
+        },
+    )
+    .await;
+    hint(
+        "a plugin that goes",
+        async || store.catalog_changed().await,
+        advance,
+        async |n| {
+            store.delete_plugin(&make::realm(), "notify", &[format!("d{n}").into()]).await.expect("deletes");
+        },
+    )
+    .await;
+    hint(
+        "an agent",
+        async || store.catalog_changed().await,
+        advance,
+        async |n| {
+            let (key, source) = (key.clone(), format!("version {n}").into());
+            let new = NewResource { key, source, file: None, created_by: "ann".into(), at: Timestamp(1_000) };
+            store.save_resource(new).await.expect("saves");
+        },
+    )
+    .await;
+    hint(
+        "an agent that is disabled",
+        async || store.catalog_changed().await,
+        advance,
+        async |n| {
+            store.set_resource(&key, n % 2 == 1, Timestamp(2_000)).await.expect("sets");
+        },
+    )
+    .await;
+}
+
+/// A hint may be lost, so the thing is left again and again until two have come: one may be of what was left before.
+async fn hint(what: &str, told: impl AsyncFn(), advance: &impl AsyncFn(u64), leave: impl AsyncFn(u32)) {
     let leaving = async {
         for number in 0..LOOKS_MAX {
             leave(number).await;
             advance(LOOK_MS).await;
         }
     };
-    let (mut told, mut leaving) = (Box::pin(store.notified()), Box::pin(leaving));
+    let told = async {
+        told().await;
+        told().await;
+    };
+    let (mut told, mut leaving) = (Box::pin(told), Box::pin(leaving));
     let heard = std::future::poll_fn(|context| match (told.as_mut().poll(context), leaving.as_mut().poll(context)) {
         (Poll::Ready(()), _) => Poll::Ready(true),
         (Poll::Pending, Poll::Ready(())) => Poll::Ready(false),
