@@ -10,14 +10,12 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use caisson_test_servers::nats::NatsServer;
-use caisson_test_servers::postgres::PostgresServer;
 use reqwest::Method;
 use serde_json::{Value, json};
+use support::cluster::Shared;
 use support::proxy::Wire;
 use support::{Chance, Host, Setup};
 
@@ -113,35 +111,28 @@ struct Member {
 
 struct Cluster {
     members: Vec<Member>,
-    nats: NatsServer,
-    database: PostgresServer,
+    shared: Shared,
     runs: Vec<(u64, String)>,
     chance: Chance,
-    _dir: tempfile::TempDir,
 }
 
 impl Cluster {
     async fn start(seed: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (nats, database) =
-            tokio::task::spawn_blocking(|| (NatsServer::new(), PostgresServer::new())).await.unwrap();
-        let url = database.create_database();
+        let shared = Shared::start();
+        let (nats, database) = (shared.nats.port(), shared.database.port());
         let mut members = Vec::new();
         for number in 0..HOSTS {
-            let to_nats = Wire::to(SocketAddr::from(([127, 0, 0, 1], nats.port()))).await;
-            let to_database = Wire::to(SocketAddr::from(([127, 0, 0, 1], database.port()))).await;
-            let through = url.replace(&format!(":{}/", database.port()), &format!(":{}/", to_database.address.port()));
-            let data: PathBuf = dir.path().join(format!("host{number}"));
-            std::fs::create_dir(&data).unwrap();
-            let setup = Setup::new(&data)
-                .arg("--database-url", &through)
-                .arg("--nats-url", &format!("nats://{}", to_nats.address))
-                .arg("--lease-seconds", LEASE_SECONDS)
-                .arg("--artifacts-dir", dir.path().join("artifacts").to_str().unwrap());
+            let to_nats = Wire::to(SocketAddr::from(([127, 0, 0, 1], nats))).await;
+            let to_database = Wire::to(SocketAddr::from(([127, 0, 0, 1], database))).await;
+            let port = to_database.address.port();
+            let url = shared.database_url.replace(&format!(":{database}/"), &format!(":{port}/"));
+            let setup = shared
+                .setup_over(number, &url, &format!("nats://{}", to_nats.address))
+                .arg("--lease-seconds", LEASE_SECONDS);
             let host = Some(setup.start().await);
             members.push(Member { setup, to_nats, to_database, host });
         }
-        let cluster = Self { members, nats, database, runs: Vec::new(), chance: Chance(seed), _dir: dir };
+        let cluster = Self { members, shared, runs: Vec::new(), chance: Chance(seed) };
         cluster.host(0).save(CHILD).await;
         cluster.host(0).save(WORKFLOW).await;
         cluster
@@ -243,17 +234,17 @@ impl Cluster {
                 repaired = Instant::now();
             }
             Fault::NatsKilled => {
-                self.nats.kill();
-                self.nats.start();
+                self.shared.nats.kill();
+                self.shared.nats.start();
                 repaired = Instant::now();
             }
             Fault::NatsWiped => {
-                self.nats.wipe();
+                self.shared.nats.wipe();
                 repaired = Instant::now();
             }
             Fault::DatabaseRestarted => {
-                self.database.kill();
-                self.database.start();
+                self.shared.database.kill();
+                self.shared.database.start();
                 repaired = Instant::now();
             }
             Fault::CutFromNats => {
@@ -295,7 +286,7 @@ impl Cluster {
 
     /// Nothing is left on the queue.
     async fn check_lag(&self) {
-        let client = async_nats::connect(self.nats.url()).await.unwrap();
+        let client = async_nats::connect(self.shared.nats.url()).await.unwrap();
         let context = async_nats::jetstream::new(client);
         let stream = context.get_stream("WORKFLOW_TASKS").await.unwrap();
         let deadline = Instant::now() + PATIENCE;

@@ -14,10 +14,9 @@ use std::sync::{Arc, Mutex};
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
-use caisson_test_servers::nats::NatsServer;
-use caisson_test_servers::postgres::PostgresServer;
 use serde_json::{Value, json};
-use support::{Host, Setup};
+use support::Host;
+use support::cluster::Shared;
 
 const HOSTS: usize = 3;
 /// The share of whole traces that is promised.
@@ -93,8 +92,8 @@ fn expected() -> String {
     format!("run traced(state both({agent} state child({child})) {})", step("last", "core.echo", ""))
 }
 
-async fn start(dir: &std::path::Path, collector: &str, servers: (&str, &str)) -> Vec<Host> {
-    let files = dir.join("environment");
+async fn start(shared: &Shared, collector: &str) -> Vec<Host> {
+    let files = shared.dir.path().join("environment");
     fs::create_dir_all(files.join("agents")).unwrap();
     fs::write(files.join("agents/worker.prompt"), "---\nmodel: scripted/any\n---\nYou work.\n").unwrap();
     let answers = json!({"agents": {"worker": [
@@ -106,14 +105,7 @@ async fn start(dir: &std::path::Path, collector: &str, servers: (&str, &str)) ->
         .unwrap();
     let mut hosts = Vec::new();
     for number in 0..HOSTS {
-        let data = dir.join(format!("host{number}"));
-        fs::create_dir(&data).unwrap();
-        let setup = Setup::new(&data)
-            .arg("--database-url", servers.0)
-            .arg("--nats-url", servers.1)
-            .arg("--artifacts-dir", dir.join("artifacts").to_str().unwrap())
-            .arg("--env", files.to_str().unwrap())
-            .arg("--otlp-endpoint", collector);
+        let setup = shared.setup(number).arg("--env", files.to_str().unwrap()).arg("--otlp-endpoint", collector);
         hosts.push(setup.start().await);
     }
     hosts
@@ -122,14 +114,13 @@ async fn start(dir: &std::path::Path, collector: &str, servers: (&str, &str)) ->
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nearly_every_run_under_load_has_a_whole_trace() {
     let runs = std::env::var("CAISSON_RUNS").map_or(150, |text| text.parse().unwrap());
-    let (nats, database) = tokio::task::spawn_blocking(|| (NatsServer::new(), PostgresServer::new())).await.unwrap();
+    let shared = Shared::start();
     let spans = Spans::default();
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let collector = format!("http://{}", listener.local_addr().unwrap());
     let router = Router::new().route("/v1/traces", post(collect)).with_state(spans.clone());
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let dir = tempfile::tempdir().unwrap();
-    let hosts = start(dir.path(), &collector, (&database.create_database(), &nats.url())).await;
+    let hosts = start(&shared, &collector).await;
     hosts[0].save(CHILD).await;
     hosts[0].save(WORKFLOW).await;
 

@@ -6,6 +6,7 @@
     reason = "each test file uses its part, and a failed unwrap is a failed test"
 )]
 
+pub mod cluster;
 pub mod proxy;
 
 use std::collections::BTreeMap;
