@@ -2,6 +2,9 @@
 //! paused past their lease, NATS killed and wiped, PostgreSQL restarted, wires cut and healed. Every run ends as it should, no step
 //! succeeds twice, nothing is lost, and nothing is left on the queue.
 //!
+//! All runs are in flight from the first fault to the last: three in four are started before it and go through much of their work while the
+//! first ones happen, the rest are started between the faults, and each waits for a signal that comes after the last before it ends.
+//!
 //! `CAISSON_RUNS` says how many runs (CI: what fits in a minute), `CAISSON_FAULTS` how many faults, `CAISSON_SEED` where they fall. The full
 //! count: `CAISSON_RUNS=1000 CAISSON_FAULTS=40 cargo test -p caisson --test cluster -- --nocapture`.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -22,6 +25,10 @@ use support::{Chance, Host, Setup};
 const HOSTS: usize = 3;
 /// Short, so that a test need not wait long for a host that is gone.
 const LEASE_SECONDS: &str = "2";
+/// The statuses of runs that have not ended.
+const OPEN: &str = "PENDING,RUNNING,WAITING_SIGNAL";
+/// So many runs do not come to their end by what was under way already.
+const SOME: usize = 10;
 /// How long everything may take to go on after a fault is over.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -63,7 +70,8 @@ states:
     - {name: nap, type: operation, action: core.sleep, input: {ms: 100}, next: below}
     - {name: below, type: call, workflow: child, input: {n: '{{ n }}'}, resultPath: child, end: true}
   next: last
-- {name: last, type: transform, expression: 'len(steps.spread.items.each)', resultPath: count, next: done}
+- {name: last, type: transform, expression: 'len(steps.spread.items.each)', resultPath: count, next: hold}
+- {name: hold, type: signal, signal: go, next: done}
 - {name: done, type: operation, action: core.echo, input: {count: '{{ count }}', child: '{{ steps.spread.patient.child }}', items: '{{ steps.spread.items.each }}'}, end: true}";
 
 fn number(name: &str, default: u64) -> u64 {
@@ -206,15 +214,53 @@ impl Cluster {
         }
     }
 
-    /// Waits until every run so far has ended, asking a host.
-    async fn settle(&self, number: usize) {
-        for (n, id) in &self.runs {
-            let run = self.end(number, id).await;
-            assert_eq!(run["status"], "COMPLETED", "run {n}: {run:#}");
+    /// The runs that have something to do before they wait for their signal, as a host lists them; `None` if it cannot say.
+    async fn busy(&self, number: usize) -> Option<usize> {
+        let (mut busy, mut cursor) = (0, String::new());
+        loop {
+            let path = format!("/workflow-runs?workflowId=storm&status={OPEN}&limit=500{cursor}");
+            let request = self.host(number).request(Method::GET, &path).timeout(Duration::from_secs(5));
+            let page: Value = request.send().await.ok()?.json().await.ok()?;
+            busy += page["runs"].as_array()?.iter().filter(|run| run["currentStates"] != json!(["hold"])).count();
+            match page["nextCursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Some(busy),
+            }
         }
     }
 
-    /// Does harm, repairs it, and says how long it took from the repair until a fresh run had ended, at the host that was hit.
+    /// Waits until every run so far waits for its signal, asking a host.
+    async fn settle(&self, number: usize) {
+        let mut deadline = Instant::now() + PATIENCE;
+        let mut least = usize::MAX;
+        loop {
+            match self.busy(number).await {
+                Some(0) => return,
+                // As long as it becomes less, work goes on.
+                Some(busy) if busy < least => (least, deadline) = (busy, Instant::now() + PATIENCE),
+                _ => assert!(Instant::now() < deadline, "{least} runs do not go on"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Gives a run its signal, at whichever host takes it.
+    async fn release(&mut self, id: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let number = self.any_host();
+            let request = self.host(number).request(Method::POST, &format!("/workflow-runs/{id}/signals"));
+            let request = request.timeout(Duration::from_secs(5)).json(&json!({"name": "go", "payload": {}}));
+            // One that came twice waits for nobody. A run that has ended has had its signal.
+            match request.send().await.map(|answer| answer.status().as_u16()) {
+                Ok(200..=299 | 409) => return,
+                other => assert!(Instant::now() < deadline, "run {id} takes no signal: {other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Does harm, repairs it, and says how long it took from the repair until work went on, as the host that was hit sees it.
     async fn suffer(&mut self, fault: Fault) -> Duration {
         let hit = self.any_host();
         let other = (hit + 1) % HOSTS;
@@ -262,9 +308,31 @@ impl Cluster {
         }
         let n = self.runs.len() as u64;
         let id = self.start_run(n).await;
-        self.end(hit, &id).await;
-        self.runs.push((n, id));
+        self.release(&id).await;
+        self.runs.push((n, id.clone()));
+        self.gone_on(hit, &id).await;
         repaired.elapsed()
+    }
+
+    /// Waits until a fresh run has ended, or, while others are before it, some of those have done what they had to do.
+    async fn gone_on(&self, number: usize, fresh: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut before = None;
+        loop {
+            if self.look(number, fresh).await.is_some_and(|run| run["completedAt"].is_string()) {
+                return;
+            }
+            if let Some(busy) = self.busy(number).await
+                && busy + SOME <= *before.get_or_insert(busy)
+            {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "work does not go on; run {fresh} is not done, nor are {before:?} others"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Everything is as if nothing had happened.
@@ -312,12 +380,18 @@ async fn whatever_happens_to_hosts_and_servers_every_run_ends_as_it_should() {
     println!("{runs} runs, {faults} faults from seed {seed}");
     let mut cluster = Cluster::start(seed).await;
     let mut slowest: BTreeMap<Fault, Duration> = BTreeMap::new();
+    cluster.start_runs(runs * 3 / 4).await;
     for (_, fault) in (0..faults).zip(FAULTS.iter().cycle()) {
-        cluster.start_runs(runs / faults).await;
+        cluster.start_runs(runs.div_ceil(4 * faults)).await;
         let took = cluster.suffer(*fault).await;
-        println!("{fault:?}: a fresh run had ended {} ms after the repair", took.as_millis());
+        println!("{fault:?}: work went on {} ms after the repair", took.as_millis());
         let worst = slowest.entry(*fault).or_default();
         *worst = took.max(*worst);
+    }
+    let held = cluster.runs.len() as u64 - faults;
+    println!("{held} runs are in flight after the last fault");
+    for (_, id) in cluster.runs.clone() {
+        cluster.release(&id).await;
     }
     cluster.check().await;
     cluster.check_lag().await;
