@@ -95,6 +95,10 @@ pub struct Config {
     pub artifacts_dir: Option<PathBuf>,
     /// How long other hosts count this one as alive after a beat.
     pub lease: Duration,
+    /// How long runs are kept whose workflows do not say it.
+    pub retention: Retention,
+    /// How much work may wait.
+    pub load: Load,
 }
 
 /// Steps that run at once when nothing else is said: agents mostly wait for their models, and a waiting guest costs its memory only.
@@ -260,13 +264,13 @@ impl Host {
             lease: config.lease,
             slots: config.slots,
             limits: caisson_core::engine::Limits::default(),
-            load: Load::default(),
+            load: config.load.clone(),
         };
         let keep = Keep {
             store: stores.pruning.clone(),
             files: Arc::new(ArtifactDir(files.artifacts.clone())),
             clock: ports.clock.clone(),
-            default: Retention::default(),
+            default: config.retention,
         };
         let service = Service::start(ports, options, live.clone()).await?;
         let listening = queue.listen(live, stop.clone());

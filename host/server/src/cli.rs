@@ -8,6 +8,7 @@ mod bench;
 mod dead;
 mod display;
 mod hosts;
+mod keep;
 mod keys;
 pub mod output;
 mod places;
@@ -272,6 +273,8 @@ mod tests {
             "caisson nonsense",
             "caisson serve --listen",
             "caisson serve --max-steps 0",
+            "caisson serve --backlog-max 0",
+            "caisson serve --retain-runs soon",
             "caisson run",
             "caisson validate",
             "caisson runs",
@@ -330,6 +333,7 @@ mod tests {
             "caisson plugin remove notify 1 --yes",
             "caisson plugin diff notify 2",
             "caisson serve --secrets-file s.toml --secrets-dir s --plugin-dir p",
+            "caisson serve --retain-payloads 30d --retain-runs P90D --backlog-max 1000",
             "caisson agents run triage --input {}",
             "caisson sync environments --dry-run",
             "caisson tools list --environment prod",

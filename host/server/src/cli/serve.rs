@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use caisson_core::model::Retention;
+use caisson_orchestrator::Load;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::keep::KeepArgs;
 use super::output::{line, note};
 use super::places::PlaceArgs;
 use super::{DATA_DIR, HostArgs, Outcome};
@@ -25,6 +28,8 @@ pub struct ServeArgs {
     host: HostArgs,
     #[command(flatten)]
     places: PlaceArgs,
+    #[command(flatten)]
+    keep: KeepArgs,
     /// A directory with agents/, workflows/, plugins/, models.toml, or with several of that kind; may be repeated.
     #[arg(long = "env", value_name = "DIR")]
     environments: Vec<PathBuf>,
@@ -53,6 +58,7 @@ impl ServeArgs {
 
 pub async fn execute(args: ServeArgs) -> anyhow::Result<Outcome> {
     let places = args.places.places()?;
+    let kept = args.keep.kept()?;
     let stop = stop_on_signals()?;
     let (environments, problems) = env::read(&args.environments).map_err(|e| anyhow::anyhow!("failed to {e}"))?;
     report(&problems);
@@ -66,6 +72,8 @@ pub async fn execute(args: ServeArgs) -> anyhow::Result<Outcome> {
         nats: places.nats,
         artifacts_dir: places.artifacts_dir,
         lease: places.lease,
+        retention: kept.retention,
+        load: kept.load,
         ..config(args.host, PathBuf::from(DATA_DIR))
     };
     let host = Host::start(config, stop).await.map_err(|error| anyhow::anyhow!("failed to {error}"))?;
@@ -100,6 +108,8 @@ pub fn config(args: HostArgs, data_dir: PathBuf) -> Config {
         nats: None,
         artifacts_dir: None,
         lease: caisson_orchestrator::LEASE,
+        retention: Retention::default(),
+        load: Load::default(),
     }
 }
 
