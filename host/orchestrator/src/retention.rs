@@ -18,8 +18,10 @@ use caisson_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The time between two sweeps: what is kept for days may stay a minute longer.
+/// The time between two sweeps, at most: what is kept for days may stay a minute longer.
 const SWEEP: Duration = Duration::from_mins(1);
+/// The same, at least, where something is kept shorter than a minute: a sweep reads every workflow.
+const SWEEP_LEAST: Duration = Duration::from_secs(1);
 /// Between two transactions: a batch of commits takes about as long.
 const BREATH: Duration = Duration::from_millis(5);
 /// Rows that one transaction changes: a few milliseconds of the store's one writer.
@@ -78,15 +80,15 @@ impl Sweeper {
 }
 
 async fn sweep_always(keep: Keep, stop: CancellationToken) {
-    let mut known = HashMap::new();
+    let mut memory = Memory::default();
     let work = async {
         loop {
-            match sweep(&keep, &mut known).await {
+            match sweep(&keep, &mut memory).await {
                 Ok(swept) if swept == Swept::default() => {}
                 Ok(Swept { erased, deleted }) => tracing::info!(erased, deleted, "old runs are swept"),
                 Err(error) => tracing::warn!(%error, "old runs are not swept"),
             }
-            tokio::time::sleep(SWEEP).await;
+            tokio::time::sleep(pause(memory.shortest_ms)).await;
         }
     };
     tokio::select! {
@@ -98,12 +100,28 @@ async fn sweep_always(keep: Keep, stop: CancellationToken) {
 impl Keep {
     /// Sweeps once.
     pub async fn sweep(&self) -> Result<Swept, StoreError> {
-        sweep(self, &mut HashMap::new()).await
+        sweep(self, &mut Memory::default()).await
     }
 }
 
-async fn sweep(keep: &Keep, known: &mut HashMap<Arc<str>, Retention>) -> Result<Swept, StoreError> {
+/// What one sweep leaves to the next.
+#[derive(Default)]
+struct Memory {
+    /// What versions say, by digest.
+    known: HashMap<Arc<str>, Retention>,
+    /// The shortest time that anything is kept, as far as the last sweep came.
+    shortest_ms: Option<u64>,
+}
+
+/// Until the next sweep: nothing is kept for much longer than it should be.
+fn pause(shortest_ms: Option<u64>) -> Duration {
+    shortest_ms.map_or(SWEEP, |ms| Duration::from_millis(ms).clamp(SWEEP_LEAST, SWEEP))
+}
+
+async fn sweep(keep: &Keep, memory: &mut Memory) -> Result<Swept, StoreError> {
     let mut swept = Swept::default();
+    // Workflows that come before the next sweep may have this.
+    memory.shortest_ms = in_force(Retention::default(), keep.default).payloads_ms;
     let mut after: Option<(Realm, Arc<str>)> = None;
     loop {
         let last = after.as_ref().map(|(realm, id)| (realm, &**id));
@@ -111,7 +129,9 @@ async fn sweep(keep: &Keep, known: &mut HashMap<Arc<str>, Retention>) -> Result<
         let Some(end) = workflows.last() else { return Ok(swept) };
         after = Some((end.realm.clone(), end.workflow.clone()));
         for version in &workflows {
-            let retention = in_force(retention_of(version, known), keep.default);
+            let retention = in_force(retention_of(version, &mut memory.known), keep.default);
+            // Never longer than that of the run.
+            memory.shortest_ms = memory.shortest_ms.into_iter().chain(retention.payloads_ms).min();
             sweep_workflow(keep, version, retention, &mut swept).await?;
         }
     }
@@ -221,6 +241,15 @@ async fn delete(keep: &Keep, run: &RunId) -> Result<bool, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_sweep_comes_as_soon_as_what_is_kept_shortest_asks() {
+        for (shortest_ms, pause_ms) in
+            [(None, 60_000), (Some(86_400_000), 60_000), (Some(60_000), 60_000), (Some(5_000), 5_000), (Some(1), 1_000)]
+        {
+            assert_eq!(pause(shortest_ms), Duration::from_millis(pause_ms), "{shortest_ms:?}");
+        }
+    }
 
     #[test]
     fn data_is_never_kept_longer_than_its_run_and_the_workflow_goes_before_the_host() {
