@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod proxy;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -60,11 +61,13 @@ pub struct Host {
 pub struct Setup {
     pub data: PathBuf,
     pub args: Vec<String>,
+    /// Where its log goes.
+    pub log: Option<PathBuf>,
 }
 
 impl Setup {
     pub fn new(data: &Path) -> Self {
-        Self { data: data.to_owned(), args: Vec::new() }
+        Self { data: data.to_owned(), args: Vec::new(), log: None }
     }
 
     pub fn arg(mut self, name: &str, value: &str) -> Self {
@@ -90,7 +93,11 @@ impl Setup {
             .command()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(if std::env::var_os("CAISSON_TEST_STDERR").is_some() { Stdio::inherit() } else { Stdio::null() })
+            .stderr(match &self.log {
+                Some(file) => File::create(file).unwrap().into(),
+                None if std::env::var_os("CAISSON_TEST_STDERR").is_some() => Stdio::inherit(),
+                None => Stdio::null(),
+            })
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -143,6 +150,13 @@ impl Host {
         let (status, body) = self.send(Method::GET, path, None).await;
         assert_eq!(status, 200, "GET {path}: {body}");
         body
+    }
+
+    /// A number of `/metrics`, if it is told.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let page = self.http.get(format!("{}/metrics", self.url)).send().await.unwrap().text().await.unwrap();
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        Some(value.parse().unwrap())
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Value {

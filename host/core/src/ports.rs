@@ -35,7 +35,7 @@ pub use paging::{Cursor, PAGE_LIMIT_MAX};
 pub use plugins::{Compilation, PluginHost, PluginRow, PluginStore};
 pub use queue::{Delivery, Horizon, Ready, Receipt, TaskQueue};
 pub use resources::{NewResource, ResourceKey, ResourceKind, ResourceRow, Resources};
-pub use retention::{Pruning, RunFiles, Stage};
+pub use retention::{Archive, Pruning, RunFiles, Stage};
 pub use secrets::{Secret, Secrets};
 pub use sessions::{SessionChange, SessionLine, SessionRow, SessionStatus};
 pub use store::{

@@ -1,10 +1,11 @@
 //! Lets go of what is old: of a finished run first its files and its data, later all of it, as the workflow's `retention` says, and the
-//! host's where that says nothing.
+//! host's where that says nothing. Where there is an archive, it has the run before anything of it goes.
 //!
 //! Every host sweeps; whatever two of them do at once comes to the same. A sweep works in small transactions with a breath between them, so
 //! that runs under way do not wait for it; what it does not finish, the next one finds.
 //!
-//! Invariant: files go before the rows that name them, data before the rows that hold it, a run's own row last.
+//! Invariant: nothing goes that the archive could not keep; files go before the rows that name them, data before the rows
+//! that hold it, a run's own row last.
 //! Deliberately absent: anything about runs that have not ended.
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use caisson_core::ids::{Realm, RunId};
 use caisson_core::model::Retention;
-use caisson_core::ports::{Clock, Pruning, RunFiles, Stage, StoreError, VersionRow};
+use caisson_core::ports::{Archive, Clock, Pruning, RunFiles, Stage, StoreError, VersionRow};
 use caisson_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,6 +43,8 @@ pub struct Keep {
     pub store: Arc<dyn Pruning>,
     /// Where their files lie.
     pub files: Arc<dyn RunFiles>,
+    /// Where runs are kept for good.
+    pub archive: Option<Arc<dyn Archive>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// For workflows that say nothing; for ever, where this says nothing either.
@@ -111,6 +114,33 @@ struct Memory {
     known: HashMap<Arc<str>, Retention>,
     /// The shortest time that anything is kept, as far as the last sweep came.
     shortest_ms: Option<u64>,
+    /// Runs of this sweep that the archive could not keep.
+    not_kept: u64,
+    /// Why, as it was last told: an archive that is out of reach for a day is worth one line, not one for each run and
+    /// sweep.
+    told: Option<String>,
+}
+
+impl Memory {
+    fn begin_sweep(&mut self, default: Retention) {
+        // Workflows that come before the next sweep may have this.
+        self.shortest_ms = in_force(Retention::default(), default).payloads_ms;
+        self.not_kept = 0;
+    }
+
+    fn end_sweep(&mut self) {
+        if self.not_kept == 0 && self.told.take().is_some() {
+            tracing::info!("old runs are archived again");
+        }
+    }
+
+    fn not_kept(&mut self, run: &RunId, error: String) {
+        self.not_kept += 1;
+        if self.not_kept == 1 && self.told.as_ref() != Some(&error) {
+            tracing::warn!(run_id = %run, error, "old runs cannot be archived: they stay, and are tried again");
+            self.told = Some(error);
+        }
+    }
 }
 
 /// Until the next sweep: nothing is kept for much longer than it should be.
@@ -120,21 +150,22 @@ fn pause(shortest_ms: Option<u64>) -> Duration {
 
 async fn sweep(keep: &Keep, memory: &mut Memory) -> Result<Swept, StoreError> {
     let mut swept = Swept::default();
-    // Workflows that come before the next sweep may have this.
-    memory.shortest_ms = in_force(Retention::default(), keep.default).payloads_ms;
+    memory.begin_sweep(keep.default);
     let mut after: Option<(Realm, Arc<str>)> = None;
     loop {
         let last = after.as_ref().map(|(realm, id)| (realm, &**id));
         let workflows = keep.store.workflows(last, PAGE).await?;
-        let Some(end) = workflows.last() else { return Ok(swept) };
+        let Some(end) = workflows.last() else { break };
         after = Some((end.realm.clone(), end.workflow.clone()));
         for version in &workflows {
             let retention = in_force(retention_of(version, &mut memory.known), keep.default);
             // Never longer than that of the run.
             memory.shortest_ms = memory.shortest_ms.into_iter().chain(retention.payloads_ms).min();
-            sweep_workflow(keep, version, retention, &mut swept).await?;
+            sweep_workflow(keep, memory, version, retention, &mut swept).await?;
         }
     }
+    memory.end_sweep();
+    Ok(swept)
 }
 
 /// What the version in force says.
@@ -165,6 +196,7 @@ fn in_force(own: Retention, default: Retention) -> Retention {
 
 async fn sweep_workflow(
     keep: &Keep,
+    memory: &mut Memory,
     version: &VersionRow,
     retention: Retention,
     swept: &mut Swept,
@@ -172,23 +204,29 @@ async fn sweep_workflow(
     let now = keep.clock.now();
     let before = |ms: u64| Timestamp(now.0.saturating_sub(i64::try_from(ms).unwrap_or(i64::MAX)));
     if let Some(ms) = retention.payloads_ms {
-        swept.erased += each(keep, version, Stage::Whole, before(ms)).await?;
+        swept.erased += each(keep, memory, version, Stage::Whole, before(ms)).await?;
     }
     if let Some(ms) = retention.runs_ms {
-        swept.deleted += each(keep, version, Stage::Erased, before(ms)).await?;
+        swept.deleted += each(keep, memory, version, Stage::Erased, before(ms)).await?;
     }
     Ok(())
 }
 
 /// Takes every run of that stage a stage further; how many it took.
-async fn each(keep: &Keep, version: &VersionRow, stage: Stage, before: Timestamp) -> Result<u64, StoreError> {
+async fn each(
+    keep: &Keep,
+    memory: &mut Memory,
+    version: &VersionRow,
+    stage: Stage,
+    before: Timestamp,
+) -> Result<u64, StoreError> {
     let mut done = 0;
     for _ in 0..RUNS_MAX / PAGE {
         let runs = keep.store.ended(&version.realm, &version.workflow, stage, before, PAGE).await?;
         let mut moved = 0;
         for run in &runs {
             let done = match stage {
-                Stage::Whole => erase(keep, run).await?,
+                Stage::Whole => erase(keep, memory, run).await?,
                 Stage::Erased => delete(keep, run).await?,
             };
             moved += u64::from(done);
@@ -202,8 +240,15 @@ async fn each(keep: &Keep, version: &VersionRow, stage: Stage, before: Timestamp
     Ok(done)
 }
 
-/// Files, then data. False if a file could not be removed: the run stays as it is until the next sweep.
-async fn erase(keep: &Keep, run: &RunId) -> Result<bool, StoreError> {
+/// Files, then data, once the archive has them. False if it could not be kept or a file not be removed: the run stays as
+/// it is until the next sweep.
+async fn erase(keep: &Keep, memory: &mut Memory, run: &RunId) -> Result<bool, StoreError> {
+    if let Some(archive) = &keep.archive
+        && let Err(error) = archive.keep(run).await
+    {
+        memory.not_kept(run, error);
+        return Ok(false);
+    }
     if !remove_files(keep, run).await? {
         return Ok(false);
     }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use caisson_core::engine::{chain, erasure};
-use caisson_core::ids::StepId;
+use caisson_core::ids::{RunId, StepId};
 use caisson_core::model::Retention;
-use caisson_core::ports::{ArtifactRow, Effect, Journal, Pruning, RunFiles, RunRow, Store};
+use caisson_core::ports::{Archive, ArtifactRow, Effect, Journal, Pruning, RunFiles, RunRow, Store};
 use caisson_core::status::RunStatus;
 use caisson_core::time::Timestamp;
 use caisson_orchestrator::memory::{ManualClock, MemoryStore};
@@ -32,6 +32,27 @@ impl RunFiles for Files {
             return Err("read-only".to_owned());
         }
         self.removed.lock().extend(paths.iter().cloned());
+        Ok(())
+    }
+}
+
+/// Remembers which runs were kept, and whether all of them was still there; refuses while it is told to.
+struct Shelf {
+    store: Arc<MemoryStore>,
+    kept: Mutex<Vec<(RunId, bool)>>,
+    stuck: Mutex<bool>,
+}
+
+#[async_trait]
+impl Archive for Shelf {
+    async fn keep(&self, run: &RunId) -> Result<(), String> {
+        if *self.stuck.lock() {
+            return Err("read-only".to_owned());
+        }
+        let files = self.store.files(run, 10).await.unwrap();
+        let events = self.store.events(run, 0, 100).await.unwrap();
+        let whole = files.len() == 1 && events.iter().all(|event| event.data_sha256.is_none());
+        self.kept.lock().push((run.clone(), whole));
         Ok(())
     }
 }
@@ -68,7 +89,7 @@ async fn world(retention: &str, default: Retention) -> World {
     let bench = Bench::on(store.clone(), 4).await;
     bench.save(&format!("id: w\n{retention}\n{STATES}")).await;
     let (files, clock) = (Arc::new(Files::default()), Arc::new(ManualClock::new(Timestamp(0))));
-    let keep = Keep { store: store.clone(), files: files.clone(), clock: clock.clone(), default };
+    let keep = Keep { store: store.clone(), files: files.clone(), archive: None, clock: clock.clone(), default };
     World { bench, store, files, clock, keep }
 }
 
@@ -137,6 +158,22 @@ async fn nothing_goes_while_its_files_cannot() {
     assert!(events.iter().all(|event| event.data_sha256.is_none()));
     *world.files.stuck.lock() = false;
     assert_eq!(world.sweep_after(0).await, Swept { erased: 1, deleted: 1 });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_goes_that_the_archive_does_not_have() {
+    let mut world = world("retention: {runs: 1d}", Retention::default()).await;
+    let shelf = Arc::new(Shelf { store: world.store.clone(), kept: Mutex::default(), stuck: Mutex::new(true) });
+    world.keep.archive = Some(shelf.clone());
+    let run = world.run().await;
+    world.store.apply(&[Effect::Artifact(file(&run))]).await.unwrap();
+    assert_eq!(world.sweep_after(2).await, Swept::default());
+    assert!(world.files.removed.lock().is_empty(), "a file went before its run was kept");
+    let events = world.store.events(&run.id, 0, 100).await.unwrap();
+    assert!(events.iter().all(|event| event.data_sha256.is_none()));
+    *shelf.stuck.lock() = false;
+    assert_eq!(world.sweep_after(0).await, Swept { erased: 1, deleted: 1 });
+    assert_eq!(*shelf.kept.lock(), [(run.id, true)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

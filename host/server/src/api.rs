@@ -35,7 +35,7 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod tool_servers;
-mod values;
+pub mod values;
 pub mod versions;
 pub mod wire;
 pub mod workflows;

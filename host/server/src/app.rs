@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use caisson_core::ids::Realm;
 use caisson_core::model::Retention;
-use caisson_core::ports::{ActionRunner, CallSink, Clock, EventSink, Journal, ResourceKind, Store, StoreError};
+use caisson_core::ports::{
+    ActionRunner, Archive, CallSink, Clock, EventSink, Journal, ResourceKind, Store, StoreError,
+};
 use caisson_orchestrator::{FILES_ACTOR, Keep, Live, Load, Options, Plugins, Ports, Service, Sweeper};
 use caisson_runtime::model::Models;
 use caisson_runtime::{Compiler, Runtime, RuntimeConfig, StarlarkEvaluator};
@@ -28,6 +30,7 @@ use crate::announce::Announcing;
 use crate::api::api_keys::FIRST_TENANT;
 use crate::api::auth::Role;
 use crate::api::{self, Api, AppState, Files, Parts};
+use crate::archive::ArchiveDir;
 use crate::env::{Environment, Problem};
 use crate::files::ArtifactDir;
 use crate::folder::{self, Folder};
@@ -97,6 +100,8 @@ pub struct Config {
     pub lease: Duration,
     /// How long runs are kept whose workflows do not say it.
     pub retention: Retention,
+    /// Where runs are written down before their data is erased; nowhere when absent.
+    pub archive_dir: Option<PathBuf>,
     /// How much work may wait.
     pub load: Load,
 }
@@ -266,9 +271,11 @@ impl Host {
             limits: caisson_core::engine::Limits::default(),
             load: config.load.clone(),
         };
+        let archive = config.archive_dir.clone().map(|dir| archive(dir, &stores, &metrics));
         let keep = Keep {
             store: stores.pruning.clone(),
             files: Arc::new(ArtifactDir(files.artifacts.clone())),
+            archive,
             clock: ports.clock.clone(),
             default: config.retention,
         };
@@ -410,12 +417,24 @@ fn make_dirs(config: &Config) -> Result<Files, Error> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.map(|()| dir.clone()).map_err(|source| Error::Directory { dir: dir.display().to_string(), source })
     };
+    if let Some(archive) = &config.archive_dir {
+        make(archive.clone())?;
+    }
     let artifacts = config.artifacts_dir.clone().unwrap_or_else(|| config.data_dir.join("artifacts"));
     Ok(Files {
         uploads: make(config.data_dir.join("uploads"))?,
         artifacts: make(artifacts)?,
         plugin_dirs: config.plugin_dirs.clone(),
     })
+}
+
+/// Where runs are kept, and the numbers of how that goes.
+fn archive(dir: PathBuf, stores: &Stores, metrics: &Metrics) -> Arc<dyn Archive> {
+    let archive = ArchiveDir::new(dir, stores.runs.clone(), stores.journal.clone(), stores.pruning.clone());
+    let archive = Arc::new(archive);
+    let counted = archive.clone();
+    metrics.add_source(Arc::new(move || counted.readings()));
+    archive
 }
 
 /// Installs what lies in the folders of plugins, and goes on watching them.

@@ -4,6 +4,7 @@
 
 mod agents;
 mod approvals;
+mod archive;
 mod bench;
 mod dead;
 mod display;
@@ -104,6 +105,9 @@ enum Command {
     Keys(keys::KeysCommand),
     /// The hosts that work on one store.
     Hosts,
+    /// Files in which a host keeps finished runs (`serve --archive-dir`).
+    #[command(subcommand)]
+    Archive(archive::ArchiveCommand),
     /// Bring a PostgreSQL database's schema up to date, and nothing else.
     Migrate(places::MigrateArgs),
     /// Measure this build on this machine.
@@ -161,6 +165,7 @@ pub async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Plugin(command) => plugins::execute(command, &connection).await,
         Command::Keys(command) => keys::execute(command, &connection).await,
         Command::Hosts => hosts::execute(&connection).await,
+        Command::Archive(command) => archive::execute(command, &connection),
         Command::Migrate(args) => places::migrate(args).await,
         Command::Bench(args) => bench::execute(args, &connection).await,
     }
@@ -284,6 +289,9 @@ mod tests {
             "caisson workflows apply",
             "caisson dead show one",
             "caisson tools show",
+            "caisson archive",
+            "caisson archive verify",
+            "caisson archive show",
             "caisson sessions list",
             "caisson sessions logs run",
             "caisson keys create",
@@ -339,6 +347,9 @@ mod tests {
             "caisson tools list --environment prod",
             "caisson tools show everything",
             "caisson hosts --json",
+            "caisson serve --archive-dir a",
+            "caisson archive verify a b.jsonl --json",
+            "caisson archive show b.jsonl",
             "caisson bench --quick --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -6,6 +6,7 @@
 mod announce;
 mod api;
 mod app;
+mod archive;
 mod author;
 mod cli;
 mod client;

@@ -193,6 +193,7 @@ pub async fn check_store<T: Whole>(make: impl AsyncFn() -> Arc<T>) {
             erased_data_is_gone_and_the_chain_still_holds,
             erasing_part_by_part_comes_to_the_same_end,
             a_large_value_goes_with_the_last_run_that_has_it,
+            large_values_of_a_run_are_given_a_few_at_a_time,
             an_open_run_is_never_erased_and_a_whole_one_never_deleted,
             a_deleted_run_is_gone_everywhere,
             files_are_forgotten_one_by_one,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use caisson_core::engine::erasure;
 use caisson_core::ids::{Realm, RunId};
-use caisson_core::json::{Payload, sha256_hex};
+use caisson_core::json::{Blob, Payload, sha256_hex};
 use caisson_core::ports::{Pruning, RunRow, Stage, StoreError, VersionRow};
 use caisson_core::time::Timestamp;
 
@@ -51,6 +51,13 @@ impl Pruning for MemoryStore {
     async fn forget_files(&self, run: &RunId, paths: &[Arc<str>]) -> Result<(), StoreError> {
         self.open()?.artifacts.retain(|file| file.run != *run || !paths.contains(&file.path));
         Ok(())
+    }
+
+    async fn values(&self, run: &RunId, after: Option<&str>, limit: u32) -> Result<Vec<Blob>, StoreError> {
+        let state = self.open()?;
+        let hashes = state.blob_refs.get(run).into_iter().flatten();
+        let rest = hashes.filter(|sha256| after.is_none_or(|after| ***sha256 > *after));
+        Ok(some(rest.filter_map(|sha256| state.blobs.get(sha256).cloned()), limit))
     }
 
     async fn erase(&self, run: &RunId, _after: u64, _limit: u32, at: Timestamp) -> Result<Option<u64>, StoreError> {

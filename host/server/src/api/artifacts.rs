@@ -172,7 +172,8 @@ fn percent(text: &str) -> String {
     encoded
 }
 
-fn show(row: &ArtifactRow) -> Artifact {
+/// A file as it is shown.
+pub fn show(row: &ArtifactRow) -> Artifact {
     Artifact {
         id: row.id.to_string(),
         run_id: row.run.to_string(),

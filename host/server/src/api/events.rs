@@ -71,7 +71,8 @@ async fn list(
     Ok(JsonBody(EventList { events: events.into_iter().map(show).collect(), next_cursor }))
 }
 
-fn show(row: EventRow) -> Event {
+/// An event as it is shown.
+pub fn show(row: EventRow) -> Event {
     Event {
         seq: row.seq,
         kind: row.kind.to_string(),

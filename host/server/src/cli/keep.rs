@@ -1,5 +1,7 @@
 //! How long a host keeps runs whose workflows do not say it, and how much work may wait.
 
+use std::path::PathBuf;
+
 use caisson_core::model::Retention;
 use caisson_core::time::parse_duration_ms;
 use caisson_orchestrator::Load;
@@ -17,6 +19,9 @@ pub struct KeepArgs {
     /// How long after its end a run is kept at all, where its workflow does not say [default: for ever].
     #[arg(long, env = "CAISSON_RETAIN_RUNS", value_name = "DURATION", value_parser = age_ms)]
     retain_runs: Option<u64>,
+    /// A directory, made if it is not there, in which a run is written down before its data is erased.
+    #[arg(long, env = "CAISSON_ARCHIVE_DIR", value_name = "DIR")]
+    archive_dir: Option<PathBuf>,
     /// With so many steps waiting for a host, no more runs are started.
     #[arg(
         long,
@@ -33,6 +38,8 @@ pub struct KeepArgs {
 pub struct Kept {
     /// How long runs are kept whose workflows do not say it.
     pub retention: Retention,
+    /// Where they are kept before their data is erased.
+    pub archive_dir: Option<PathBuf>,
     /// How much may wait.
     pub load: Load,
 }
@@ -48,7 +55,7 @@ impl KeepArgs {
                            raise --retain-runs, or lower --retain-payloads";
             return Err(Usage(message.to_owned()));
         }
-        Ok(Kept { retention, load: Load { backlog_max: self.backlog_max } })
+        Ok(Kept { retention, archive_dir: self.archive_dir, load: Load { backlog_max: self.backlog_max } })
     }
 }
 

@@ -73,6 +73,7 @@ pub async fn execute(args: ServeArgs) -> anyhow::Result<Outcome> {
         artifacts_dir: places.artifacts_dir,
         lease: places.lease,
         retention: kept.retention,
+        archive_dir: kept.archive_dir,
         load: kept.load,
         ..config(args.host, PathBuf::from(DATA_DIR))
     };
@@ -109,6 +110,7 @@ pub fn config(args: HostArgs, data_dir: PathBuf) -> Config {
         artifacts_dir: None,
         lease: caisson_orchestrator::LEASE,
         retention: Retention::default(),
+        archive_dir: None,
         load: Load::default(),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use caisson_core::engine::erasure;
 use caisson_core::ids::{Realm, RunId};
-use caisson_core::json::{Json, sha256_hex};
+use caisson_core::json::{Blob, Json, sha256_hex};
 use caisson_core::ports::{Pruning, RunRow, Stage, StoreError, VersionRow};
 use caisson_core::time::Timestamp;
 
@@ -54,6 +54,11 @@ impl Pruning for Adapter {
             Box::pin(async move { changed(connection, query!(FILES_FORGET, run, paths)).await.map(drop) })
         })
         .await
+    }
+
+    async fn values(&self, run: &RunId, after: Option<&str>, limit: u32) -> Result<Vec<Blob>, StoreError> {
+        let query = query!(BLOBS_OF_RUN, run.as_str(), after.unwrap_or_default(), i64::from(limit));
+        rows::every(&all(&self.readers, query).await?, rows::blob)
     }
 
     async fn erase(&self, run: &RunId, after: u64, limit: u32, at: Timestamp) -> Result<Option<u64>, StoreError> {

@@ -177,6 +177,10 @@ statements! {
     FILES (2) = "SELECT path FROM artifacts WHERE run_id = $1 ORDER BY at, number LIMIT $2";
 
     EVENTS_WHOLE (3) = "SELECT seq, data FROM events WHERE run_id = $1 AND seq > $2 AND data_sha256 IS NULL ORDER BY seq LIMIT $3";
+    /// $1 run, $2 hash of the one before, $3 limit.
+    BLOBS_OF_RUN (3) = "SELECT b.sha256, b.size, b.json FROM blob_refs AS r JOIN blobs AS b \
+        ON b.tenant = r.tenant AND b.environment = r.environment AND b.sha256 = r.sha256 \
+        WHERE r.run_id = $1 AND r.sha256 > $2 ORDER BY r.sha256 LIMIT $3";
     BLOB_REFS (2) = "SELECT sha256 FROM blob_refs WHERE run_id = $1 ORDER BY sha256 LIMIT $2";
     /// $1 run, $2 limit.
     ERASE_LOGS (2) = "DELETE FROM logs WHERE number IN (SELECT number FROM logs WHERE run_id = $1 ORDER BY number LIMIT $2)";

@@ -167,6 +167,8 @@ pub(super) async fn erasing_part_by_part_comes_to_the_same_end(store: &dyn Whole
     let run = add(store, "r", 2_000, vec![large("x"), large("y"), large("z")]).await;
     // A sweep that died in between leaves it to be found again.
     store.erase(&run.id, 0, 2, Timestamp(9_000)).await.expect("erases");
+    let first = &store.events(&run.id, 0, 1).await.expect("answers")[0];
+    assert!(first.data_sha256.is_some(), "who looks at the first event knows whether the run is whole");
     let found = [ended(store, Stage::Whole, 9_000).await, ended(store, Stage::Erased, 9_000).await].concat();
     assert_eq!(found, ["r"]);
     erase(store, &run.id, 2).await;
@@ -196,6 +198,19 @@ pub(super) async fn a_large_value_goes_with_the_last_run_that_has_it(store: &dyn
     assert_eq!(left().await, [large("x").id]);
     erase(store, &third.id, 100).await;
     assert!(left().await.is_empty());
+}
+
+pub(super) async fn large_values_of_a_run_are_given_a_few_at_a_time(store: &dyn Whole) {
+    let run = add(store, "r", 2_000, vec![large("x"), large("y"), large("z")]).await;
+    add(store, "q", 2_000, vec![large("x"), large("w")]).await;
+    let mut expected = [large("x"), large("y"), large("z")];
+    expected.sort_by(|a, b| a.id.cmp(&b.id));
+    let first = store.values(&run.id, None, 2).await.expect("answers");
+    assert_eq!(first, expected[..2]);
+    let rest = store.values(&run.id, Some(&first[1].id.sha256), 2).await.expect("answers");
+    assert_eq!(rest, expected[2..]);
+    assert!(store.values(&run.id, Some(&rest[0].id.sha256), 2).await.expect("answers").is_empty());
+    assert!(store.values(&RunId::new("nobody"), None, 2).await.expect("answers").is_empty());
 }
 
 pub(super) async fn an_open_run_is_never_erased_and_a_whole_one_never_deleted(store: &dyn Whole) {

@@ -121,6 +121,7 @@ async fn what_runs_all_the_time_reads_by_index_and_never_sorts() {
         FILES,
         EVENTS_WHOLE,
         BLOB_REFS,
+        BLOBS_OF_RUN,
     ] {
         let plan = plan(&mut connection, statement.sql).await;
         assert!(!plan.contains("TEMP B-TREE"), "{}: {plan}", statement.sql);
