@@ -2,10 +2,11 @@
 //!
 //! Deliberately absent: data. Inputs and outputs are in the history, behind a key; the log has names, times and codes.
 
-use caisson_core::engine::RunError;
+use caisson_core::engine::{Event, RunError};
 use caisson_core::error::Failure;
 use caisson_core::json::Json;
 use caisson_core::ports::{EventRow, EventSink, RunRow, StepRow};
+use caisson_core::status::StepStatus;
 use caisson_core::time::Timestamp;
 
 use super::{ended, executor};
@@ -21,14 +22,21 @@ impl EventSink for Logs {
         }
         for step in steps {
             if let Some(end) = step.completed_at {
-                line(run, step, step.started_at.unwrap_or(step.created_at), end, "step ended");
+                let error_type = step.error.as_ref().and_then(code);
+                line(run, step, (step.attempt, step.status), end, error_type, "step ended");
             }
         }
         for event in events.iter().filter(|event| &*event.kind == "step.retrying") {
             if let Some(step) = steps.iter().find(|step| Some(&step.id) == event.step_id.as_ref())
                 && step.completed_at.is_none()
             {
-                line(run, step, step.started_at.unwrap_or(step.created_at), event.at, "attempt failed");
+                // The row is of the attempt that comes, or of what came after that within the same commit.
+                let (next, error_type) = match Event::decode(&event.kind, event.data.get()) {
+                    Ok(Event::StepRetrying { attempt, error, .. }) => (attempt, Some(error.code)),
+                    Ok(_) | Err(_) => (step.attempt, step.error.as_ref().and_then(code)),
+                };
+                let failed = (next.saturating_sub(1), StepStatus::Retrying);
+                line(run, step, failed, event.at, error_type, "attempt failed");
             }
         }
         if let Some(end) = ended(run, events) {
@@ -46,17 +54,25 @@ impl EventSink for Logs {
     }
 }
 
-fn line(run: &RunRow, step: &StepRow, start: Timestamp, end: Timestamp, what: &str) {
+fn line(
+    run: &RunRow,
+    step: &StepRow,
+    (attempt, status): (u32, StepStatus),
+    end: Timestamp,
+    error_type: Option<String>,
+    what: &str,
+) {
+    let start = step.started_at.unwrap_or(step.created_at);
     tracing::info!(
         run_id = run.id.as_str(),
         step_id = step.id.as_str(),
         workflow = &*run.workflow_id,
         state = &*step.state,
-        attempt = step.attempt,
+        attempt,
         executor = executor(step),
         duration_ms = end.0.saturating_sub(start.0),
-        status = step.status.as_str(),
-        error_type = step.error.as_ref().and_then(code),
+        status = status.as_str(),
+        error_type,
         "{what}"
     );
 }
@@ -76,7 +92,7 @@ mod tests {
     use std::sync::Arc;
 
     use caisson_core::error::Category;
-    use caisson_core::status::{RunStatus, StepStatus};
+    use caisson_core::status::RunStatus;
     use parking_lot::Mutex;
     use serde_json::{Value, json};
     use tracing_subscriber::fmt::MakeWriter;
@@ -143,7 +159,7 @@ mod tests {
 
     #[test]
     fn an_attempt_that_another_follows_is_a_line_and_a_step_that_goes_on_is_none() {
-        let retrying = step("s1", StepStatus::Retrying);
+        let retrying = StepRow { attempt: 2, ..step("s1", StepStatus::Retrying) };
         let lines = logged(|| {
             Logs.committed(&run(RunStatus::Running), &[event("step.retrying", Some("s1"), 2_000)], &[retrying]);
             Logs.committed(
@@ -154,5 +170,6 @@ mod tests {
         });
         assert_eq!(lines.len(), 1);
         assert_eq!((&lines[0]["message"], &lines[0]["status"]), (&json!("attempt failed"), &json!("RETRYING")));
+        assert_eq!(lines[0]["attempt"], 1, "the one that failed, not the one that comes");
     }
 }
