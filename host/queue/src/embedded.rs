@@ -49,6 +49,11 @@ impl EmbeddedQueue {
         Self::default()
     }
 
+    /// Steps that wait in it. What does not fit waits in the store.
+    pub fn waiting(&self) -> usize {
+        self.inner.lock().steps.len()
+    }
+
     fn take(&self) -> Option<Ready> {
         let (ready, more, due) = {
             let mut inner = self.inner.lock();
@@ -154,10 +159,11 @@ mod tests {
         let queue = EmbeddedQueue::new();
         queue.publish(steps(0..2), false);
         queue.publish(steps(2..3), false);
+        assert_eq!(queue.waiting(), 3);
         for expected in 0..3 {
             assert_eq!(queue.next().await.ready.step, expected);
         }
-        assert_eq!(queue.room(), STEPS_MAX);
+        assert_eq!((queue.room(), queue.waiting()), (STEPS_MAX, 0));
     }
 
     #[test]

@@ -23,6 +23,7 @@
 mod error;
 mod events;
 mod fetch;
+mod lag;
 mod link;
 mod publish;
 mod settings;
@@ -40,9 +41,11 @@ use tokio::task::JoinHandle;
 
 pub use error::{Difference, Error};
 pub use events::EventPublisher;
+pub use lag::Lag;
 pub use link::{Options, Tls};
 
 use fetch::Fetcher;
+use lag::LastLag;
 use link::Link;
 use publish::Publisher;
 use window::Window;
@@ -74,6 +77,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     window: Window,
     tasks: Stream<()>,
+    lag: LastLag,
     /// Something is missing on the server.
     trouble: Notify,
     options: Options,
@@ -93,11 +97,13 @@ impl JetStreamQueue {
         }
         let (stop, stopped) = watch::channel(false);
         let (sender, receiver) = mpsc::channel(options.window);
-        let shared = Arc::new(Shared { link, clock, window, tasks: found.tasks, trouble: Notify::new(), options });
+        let (tasks, lag, trouble) = (found.tasks, LastLag::default(), Notify::new());
+        let shared = Arc::new(Shared { link, clock, window, tasks, lag, trouble, options });
         let fetcher = Arc::new(Fetcher::default());
         let publisher = publish::run(Publisher { shared: Arc::clone(&shared) }, receiver, stopped);
         let tasks = vec![
-            tokio::spawn(fetch::run(Arc::clone(&fetcher), Arc::clone(&shared), found.consumer)),
+            tokio::spawn(fetch::run(Arc::clone(&fetcher), Arc::clone(&shared), found.consumer.clone())),
+            tokio::spawn(lag::run(Arc::clone(&shared), found.consumer)),
             tokio::spawn(keep(Arc::clone(&shared))),
         ];
         let publisher = parking_lot::Mutex::new(Some(tokio::spawn(publisher)));
@@ -124,6 +130,11 @@ impl JetStreamQueue {
     /// Whether the server can be reached now.
     pub fn is_connected(&self) -> bool {
         self.shared.link.is_up()
+    }
+
+    /// How far the hosts are behind, as of the last seconds; `None` while the server does not tell.
+    pub fn lag(&self) -> Option<Lag> {
+        self.is_connected().then(|| self.shared.lag.get()).flatten()
     }
 
     /// Messages in the stream, as last heard.

@@ -11,7 +11,7 @@ use async_nats::jetstream::consumer::pull;
 use caisson_core::ports::contract::{QueueKind, check_queue};
 use caisson_core::ports::{Horizon, TaskQueue};
 use caisson_core::time::Timestamp;
-use caisson_queue::jetstream::{Error, JetStreamQueue, Options};
+use caisson_queue::jetstream::{Error, JetStreamQueue, Lag, Options};
 use caisson_test_servers::nats::NatsServer;
 use support::{Wall, connect, options, raw, refill_until, settled, soon, step, steps, take};
 
@@ -231,6 +231,29 @@ async fn a_server_that_is_killed_and_comes_back_is_found_again_and_what_was_publ
     assert_eq!(soon(waiter).await.expect("joins"), (1..20).collect());
     eprintln!("killed: all 19 steps came {:?} after the server was back", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lag_is_what_waits_and_what_is_not_settled_and_unknown_while_the_server_is_away() {
+    let mut server = NatsServer::new();
+    let queue = connect(options(&server)).await;
+    soon(settled(&queue)).await;
+    queue.publish(steps(0..10), false);
+    let delivery = soon(queue.next()).await;
+    let until = async |what: &str, holds: &dyn Fn(Option<Lag>) -> bool| {
+        let began = Instant::now();
+        while !holds(queue.lag()) {
+            assert!(began.elapsed() < Duration::from_secs(30), "waited in vain until {what}: {:?}", queue.lag());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    until("nine wait", &|lag| lag == Some(Lag { pending: 9, unsettled: 1 })).await;
+    delivery.done();
+    until("all is settled", &|lag| lag == Some(Lag { pending: 9, unsettled: 0 })).await;
+    server.kill();
+    until("nobody knows", &|lag| lag.is_none()).await;
+    server.start();
+    until("it is known again", &|lag| lag == Some(Lag { pending: 9, unsettled: 0 })).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

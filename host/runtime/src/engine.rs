@@ -36,6 +36,35 @@ pub enum Allocation {
     OnDemand,
 }
 
+/// How full the pool is. What the engine counts itself, at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Component instances that are alive: guests at work, and those that wait for a host call.
+    pub instances: u64,
+    /// How many there may be.
+    pub instances_max: u64,
+    /// Their linear memories.
+    pub memories: u64,
+    /// How many there may be.
+    pub memories_max: u64,
+}
+
+/// How full the engine's pool is; `None` if it has none.
+pub(crate) fn pool_of(engine: &Engine, allocation: Allocation) -> Option<Pool> {
+    let Allocation::Pooled { slots } = allocation else { return None };
+    let metrics = engine.pooling_allocator_metrics()?;
+    Some(Pool {
+        instances: metrics.component_instances(),
+        instances_max: slots.into(),
+        memories: metrics.memories() as u64,
+        memories_max: memories(slots).into(),
+    })
+}
+
+fn memories(slots: u32) -> u32 {
+    (slots * MEMORIES_PER_SLOT).max(MEMORIES_MAX)
+}
+
 /// Makes the engine: pooled if the system has the address space for it (tried, not guessed), else on demand.
 pub(crate) fn build(slots: u32, pooled: bool, fuel: bool) -> wasmtime::Result<(Engine, Allocation)> {
     if pooled {
@@ -77,7 +106,7 @@ fn pool(slots: u32) -> PoolingAllocationConfig {
     pool.total_component_instances(slots)
         .total_stacks(slots)
         .total_core_instances(slots * INSTANCES_PER_SLOT)
-        .total_memories((slots * MEMORIES_PER_SLOT).max(MEMORIES_MAX))
+        .total_memories(memories(slots))
         .total_tables((slots * TABLES_PER_SLOT).max(TABLES_MAX))
         .max_core_instances_per_component(INSTANCES_MAX)
         .max_memories_per_component(MEMORIES_MAX)

@@ -61,7 +61,7 @@ mod wizen;
 pub use builtin::built_in_packages;
 pub use compile::compile_main;
 pub use config::{Compiler, LOADED_DEFAULT, NoSecrets, RuntimeConfig, SLOTS_DEFAULT};
-pub use engine::Allocation;
+pub use engine::{Allocation, Pool};
 pub use entry::Measured;
 pub use evaluator::{EVALUATION_CPU_MS, EVALUATION_MEMORY_BYTES, SOURCE_BYTES_MAX, StarlarkEvaluator};
 pub use limits::{AskedLimits, Exceeded, Limit, Limits};

@@ -18,7 +18,7 @@ use crate::builtin::{self, BuiltIn};
 use crate::cache::Cache;
 use crate::capabilities;
 use crate::config::RuntimeConfig;
-use crate::engine::{self, Allocation};
+use crate::engine::{self, Allocation, Pool};
 use crate::entry::{self, BRIEF_BYTES_MAX, Call, Measured};
 use crate::loader::Loader;
 use crate::package::{self, Error};
@@ -164,6 +164,11 @@ impl Runtime {
     /// Whether instances come from a pool.
     pub fn allocation(&self) -> Allocation {
         self.allocation
+    }
+
+    /// How full the pool of instances is; `None` where there is none.
+    pub fn pool(&self) -> Option<Pool> {
+        engine::pool_of(&self.loader.engine, self.allocation)
     }
 
     /// What the evaluator calls.

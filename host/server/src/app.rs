@@ -243,6 +243,9 @@ impl Host {
         let runner: Arc<dyn ActionRunner> = if shared { looking.clone() } else { runtime.clone() };
         let queue = Queue::open(config.nats.as_ref(), &config.data_dir, &host, &clock).await?;
         sinks.extend(queue.events());
+        metrics.add_source(queue.waiting.clone());
+        let pooled = runtime.clone();
+        metrics.add_source(Arc::new(move || pooled.pool().map(metrics::pool).unwrap_or_default()));
         let ports = Ports {
             store: store.clone(),
             queue: queue.port.clone(),

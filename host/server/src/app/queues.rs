@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, START_PATIENCE};
 use crate::observe::Probe;
+use crate::observe::metrics::{self, Source};
 
 /// Which NATS.
 #[derive(Clone, Debug)]
@@ -50,6 +51,8 @@ const START_PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Queue {
     pub(super) port: Arc<dyn TaskQueue>,
     nats: Option<Shared>,
+    /// What waits in it.
+    pub(super) waiting: Source,
 }
 
 /// What hosts share over NATS.
@@ -67,7 +70,12 @@ impl Queue {
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let (options, server) = match nats {
-            None => return Ok(Self { port: Arc::new(EmbeddedQueue::new()), nats: None }),
+            None => {
+                let queue = Arc::new(EmbeddedQueue::new());
+                let counted = queue.clone();
+                let waiting: Source = Arc::new(move || metrics::queue(Some(counted.waiting() as u64), None));
+                return Ok(Self { port: queue, nats: None, waiting });
+            }
             Some(NatsConfig::At(nats)) => (options(nats, host)?, None),
             Some(NatsConfig::Managed { program }) => {
                 let options = ManagedOptions {
@@ -83,7 +91,12 @@ impl Queue {
         };
         let queue = Arc::new(connect(options, clock).await?);
         let events = Arc::new(EventPublisher::new(&queue, host));
-        Ok(Self { port: queue.clone(), nats: Some(Shared { queue, events, server }) })
+        let counted = queue.clone();
+        let waiting: Source = Arc::new(move || {
+            let lag = counted.lag();
+            metrics::queue(lag.map(|lag| lag.pending), lag.map(|lag| lag.unsettled))
+        });
+        Ok(Self { port: queue.clone(), nats: Some(Shared { queue, events, server }), waiting })
     }
 
     /// Whether work travels.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use caisson_core::ports::{EventRow, EventSink, RunRow, StepRow};
 use caisson_core::time::Timestamp;
+use caisson_runtime::Pool;
 use parking_lot::Mutex;
 
 use super::{ended, executor, first_wait_ms};
@@ -28,7 +29,7 @@ const BOUNDS: [f64; 12] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 6
 /// A number that is read when somebody asks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
-    /// Its full name: `caisson_queue_lag`.
+    /// Its full name: `caisson_queue_pending`.
     pub name: &'static str,
     /// What it says, in a sentence.
     pub help: &'static str,
@@ -69,6 +70,30 @@ pub fn store(commits: u64, appends: u64, batches: u64) -> Vec<Reading> {
             appends,
         ),
         Reading::counter("caisson_commit_batches_total", "Transactions that both were folded into.", batches),
+    ]
+}
+
+/// What waits in the queue; `None` while nobody knows. What was fetched and is not acknowledged is told apart where there
+/// is such a thing.
+pub fn queue(waiting: Option<u64>, unsettled: Option<u64>) -> Vec<Reading> {
+    let waiting = waiting.map(|waiting| {
+        let help = "Ready steps in the queue that no host has taken, those of all hosts where they share one.";
+        Reading::gauge("caisson_queue_pending", help, waiting)
+    });
+    let unsettled = unsettled.map(|unsettled| {
+        let help = "Steps that a host has fetched from the shared queue and not acknowledged.";
+        Reading::gauge("caisson_queue_ack_pending", help, unsettled)
+    });
+    waiting.into_iter().chain(unsettled).collect()
+}
+
+/// How full the pool of instances is.
+pub fn pool(pool: Pool) -> Vec<Reading> {
+    vec![
+        Reading::gauge("caisson_pool_instances", "Instances of components in the pool.", pool.instances),
+        Reading::gauge("caisson_pool_instances_max", "How many it has room for.", pool.instances_max),
+        Reading::gauge("caisson_pool_memories", "Linear memories of instances in the pool.", pool.memories),
+        Reading::gauge("caisson_pool_memories_max", "How many it has room for.", pool.memories_max),
     ]
 }
 
