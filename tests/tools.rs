@@ -11,8 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use support::{Chance, Host, PATIENCE, Setup};
 use web::{Seen, Web};
@@ -253,8 +255,87 @@ async fn killed_in_the_middle_of_a_loop_no_recorded_call_is_sent_again() {
         let extra = turns.len() - distinct.len();
         assert!(extra as u64 <= hits, "seed {seed}, round {round}: {turns:?} after {hits} kills");
         repeated += extra;
+        let expected = format!(
+            "{}answer: ",
+            (0..TURNS - 1).map(|turn| format!("answer: |tool: Echo: {task} {turn}|")).collect::<String>()
+        );
+        let said = transcript(&host, &run).await;
+        assert_eq!(said[3..].join("|"), expected + "{\"ok\": true}", "seed {seed}, round {round}");
     }
     println!("{killed} kills in {round} runs of {} calls: {repeated} calls went out twice", TURNS - 1);
+}
+
+/// What the one session of a run says, line by line, numbered without a gap.
+async fn transcript(host: &Host, run: &str) -> Vec<String> {
+    let sessions = host.all(&format!("/workflow-runs/{run}/sessions"), "sessions").await;
+    assert_eq!(sessions.len(), 1, "{sessions:#?}");
+    let path = format!("/workflow-runs/{run}/sessions/{}/logs", sessions[0]["id"].as_str().unwrap());
+    let text = host.request(Method::GET, &path).send().await.unwrap().text().await.unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let numbers: Vec<_> = lines.iter().map(|line| line["n"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=lines.len() as u64).collect::<Vec<_>>());
+    let who = |line: &Value| match line["type"].as_str().unwrap() {
+        "message" => line["role"].as_str().unwrap().to_owned(),
+        other => other.to_owned(),
+    };
+    lines.iter().map(|line| format!("{}: {}", who(line), line["content"].as_str().unwrap_or_default())).collect()
+}
+
+/// The second turn has no answer until the test is over.
+static ASKED_ON: AtomicBool = AtomicBool::new(true);
+
+fn stalling(seen: &Seen) -> Value {
+    if of_role(&messages(seen), "assistant").is_empty() {
+        return says(
+            &[("s__text", json!({"text": "found it"})), ("s__fail", json!({})), ("s__big", json!({"bytes": 300_000}))],
+            "",
+        );
+    }
+    let until = Instant::now() + PATIENCE;
+    while ASKED_ON.load(Ordering::Relaxed) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    says(&[], "{\"ok\": true}")
+}
+
+/// What a tool said is in the transcript when the tool has said it, and stays there if nobody takes another turn; a turn adds none of it.
+#[tokio::test]
+async fn a_result_is_kept_although_its_step_is_cancelled_before_the_next_turn() {
+    let web = Web::answering(Duration::ZERO, stalling);
+    let dir = tempfile::tempdir().unwrap();
+    let host = environment(dir.path(), &web, "['s.*']", &json!({"s": hostile("well")})).start().await;
+    host.save(WORKFLOW).await;
+    let run = host.start_run("ask", json!({"task": "look"})).await;
+    let other = host.start_run("ask", json!({"task": "look"})).await;
+    for run in [&run, &other] {
+        host.until("the tools have answered", async || {
+            let sessions = host.get(&format!("/workflow-runs/{run}/sessions")).await;
+            sessions["sessions"][0]["lines"].as_u64() == Some(7)
+        })
+        .await;
+    }
+    host.post(&format!("/workflow-runs/{run}/cancel"), json!({})).await;
+    assert_eq!(host.end(&run).await["status"], "CANCELLED");
+    ASKED_ON.store(false, Ordering::Relaxed);
+    assert_eq!(host.end(&other).await["status"], "COMPLETED");
+    let cut = format!("tool: {}\n(cut: 300000 bytes in all)", "x".repeat(200_000));
+    let expected = [
+        "session: ",
+        "system: You work.",
+        "user: look",
+        "answer: ",
+        "tool: found it",
+        "tool: error: no such thing",
+        &cut,
+    ];
+    let said = transcript(&host, &run).await;
+    assert_eq!(said[5].split(" failed: ").count(), 2, "{}", said[5]);
+    let plain =
+        |lines: &[String]| lines.iter().map(|line| line.replace("tool 's.fail' failed: ", "")).collect::<Vec<_>>();
+    assert_eq!(plain(&said), expected);
+    let said = transcript(&host, &other).await;
+    assert_eq!(plain(&said[..7]), expected);
+    assert_eq!(said[7..], ["answer: {\"ok\": true}"]);
 }
 
 fn hostile(mode: &str) -> Value {
@@ -394,7 +475,7 @@ async fn a_hostile_result_opens_nothing_and_steers_no_terminal() {
 
     // A browser that is sent there reads data, and nothing that it would run.
     for path in ["", "/steps", "/events", "/logs", "/stream", "?waitMs=1"] {
-        let answer = host.request(reqwest::Method::GET, &format!("/workflow-runs/{id}{path}")).send().await.unwrap();
+        let answer = host.request(Method::GET, &format!("/workflow-runs/{id}{path}")).send().await.unwrap();
         let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
         assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
         let expected = if path == "/stream" { "text/event-stream" } else { "application/json" };
@@ -424,7 +505,7 @@ async fn an_operator_sees_how_servers_stand() {
     work(&host, "look").await;
     assert_eq!(states().await, [pair("gone", "stopped"), pair("s", "running")]);
 
-    let (status, answer) = host.send(reqwest::Method::POST, "/tool-servers/gone/check", None).await;
+    let (status, answer) = host.send(Method::POST, "/tool-servers/gone/check", None).await;
     assert_eq!((status, &answer["error"]["code"]), (502, &json!("TOOL_SERVER_UNAVAILABLE")), "{answer}");
     host.until("its last words are there", async || {
         let list = host.get("/tool-servers").await;
@@ -433,7 +514,7 @@ async fn an_operator_sees_how_servers_stand() {
             .is_some_and(|problem| problem.contains("failed to start 'no-such-program'"))
     })
     .await;
-    let (status, answer) = host.send(reqwest::Method::POST, "/tool-servers/gon/check", None).await;
+    let (status, answer) = host.send(Method::POST, "/tool-servers/gon/check", None).await;
     assert_eq!((status, &answer["error"]["code"]), (404, &json!("TOOL_SERVER_NOT_FOUND")), "{answer}");
     assert!(answer.to_string().contains("did you mean 'gone'?"), "{answer}");
     let (shown, _) = printed(&host, &["tools", "show", "s"]);

@@ -15,6 +15,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod transcript;
 mod wasi;
 
 use caisson_core::plugin::{Capability, Denied};

@@ -1,13 +1,14 @@
 //! The sessions of agents within one entry: who worked, and what was said, line by line.
 //!
-//! A call of a model is a session's next lines; they are stored with the call's record, so that each is there once, whoever goes on with
-//! the entry. When a call is answered from its record its lines are there already: only what the next one goes by is followed, and what is
-//! stored is read again before the first line that is new.
+//! A call of a model is a session's next lines, and so is the result of a tool that the model called; they are stored with the call's
+//! record, so that each is there once, whoever goes on with the entry. When a call is answered from its record its lines are there already:
+//! only what the next one goes by is followed, and what is stored is read again before the first line that is new.
 //!
 //! Invariant: a session belongs to one entry of one step. No id leads to one of another entry, so no plugin writes into another's.
 
 mod line;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use caisson_core::ids::{Realm, RunId, StepId};
@@ -56,6 +57,8 @@ pub(crate) enum Call<'a> {
     Turn { session: &'a str, messages: &'a [Message], last: bool },
     /// A turn without one: what was sent, if it was sent now.
     Alone { agent: &'a str, sent: Vec<Message>, last: bool },
+    /// A tool was called and has answered: with that text, which is what the model is to be told.
+    Tool { name: &'a str, arguments: &'a Value },
     /// The guest ends a session; the whole conversation again.
     End { session: &'a str, messages: &'a [Message], error: Option<&'a Value> },
 }
@@ -72,17 +75,29 @@ struct Session {
     seen: Vec<[u8; 16]>,
     /// The answer has its line, and comes back as a message of the next turn.
     answered: bool,
+    /// What that answer calls and no tool has answered yet.
+    called: Vec<Called>,
+    /// Results that have their lines, hashed as messages: they come back in the next turn.
+    told: Vec<[u8; 16]>,
     /// The row is not what is stored.
     stale: bool,
     /// There is no room for another line.
     full: bool,
 }
 
+/// A call of a tool, as a model asks for it.
+#[derive(Deserialize)]
+struct Called {
+    id: String,
+    name: String,
+    arguments: Value,
+}
+
 /// Where a call belongs.
 struct Step<'a> {
     at: usize,
     /// Messages that are new.
-    messages: Vec<&'a Message>,
+    messages: Vec<Cow<'a, Message>>,
     /// The conversation was changed before its end.
     rewritten: bool,
 }
@@ -119,7 +134,8 @@ impl Sessions {
         }
     }
 
-    /// A call that was just answered, `Err` with code and message: what is to be stored with its record. `id` is the call's own.
+    /// A call that was just answered, `Err` with code and message: what is to be stored with its record. `id` is the call's own. `None`: it
+    /// belongs to no session.
     pub(crate) fn answered(
         &mut self,
         id: &str,
@@ -160,6 +176,8 @@ impl Sessions {
                 one.row.status = if error.is_some() { SessionStatus::Failed } else { SessionStatus::Completed };
                 writer.add(one, line::ended(one.row.status, *error));
             }
+            // Its line is a message.
+            (Call::Tool { .. }, Ok(_)) => {}
         }
         one.row.updated_at = at;
         Some(SessionChange { row: one.row.clone(), first, lines: writer.lines })
@@ -185,8 +203,9 @@ impl Sessions {
             Call::Alone { agent, sent, .. } => {
                 let known = self.0.iter().position(|one| one.alone && *one.row.agent == **agent);
                 let at = known.unwrap_or_else(|| self.begin(id, owner, at, agent, None, None, true));
-                Some(Step { at, messages: sent.iter().collect(), rewritten: false })
+                Some(Step { at, messages: sent.iter().map(Cow::Borrowed).collect(), rewritten: false })
             }
+            Call::Tool { name, arguments } => self.result(name, arguments, answer?),
             Call::Turn { session, messages, .. } | Call::End { session, messages, .. } => {
                 let at = self.0.iter().position(|one| *one.row.id == **session)?;
                 let one = &mut self.0[at];
@@ -197,11 +216,34 @@ impl Sessions {
                 if one.answered && !rewritten && new.first().is_some_and(|message| message.role == "assistant") {
                     new = &new[1..];
                 }
+                // Told anew, a conversation is told whole.
+                let told = if rewritten { Vec::new() } else { std::mem::take(&mut one.told) };
+                let has_line = |message: &Message| message.role == "tool" && told.contains(&hash(message));
+                let new = new.iter().filter(|message| !has_line(message)).map(Cow::Borrowed).collect();
+                let asked = answer.filter(|_| matches!(call, Call::Turn { .. }));
                 one.seen = hashes;
-                one.answered = matches!(call, Call::Turn { .. }) && answer.is_some();
-                Some(Step { at, messages: new.iter().collect(), rewritten })
+                one.answered = asked.is_some();
+                one.called = asked.map(calls_of).unwrap_or_default();
+                one.told.clear();
+                Some(Step { at, messages: new, rewritten })
             }
         }
+    }
+
+    /// A tool's result belongs to whoever called it. An agent waits for those that it calls, so the last one that called this is meant.
+    fn result<'a>(&mut self, name: &str, arguments: &Value, answer: &str) -> Option<Step<'a>> {
+        let place =
+            |one: &Session| one.called.iter().position(|call| call.name == name && call.arguments == *arguments);
+        let (at, call) = self.0.iter().enumerate().rev().find_map(|(at, one)| Some((at, place(one)?)))?;
+        let one = &mut self.0[at];
+        let message = Message {
+            role: "tool".to_owned(),
+            content: Value::String(answer.to_owned()),
+            tool_calls: None,
+            tool_call_id: Some(one.called.remove(call).id),
+        };
+        one.told.push(hash(&message));
+        Some(Step { at, messages: vec![Cow::Owned(message)], rewritten: false })
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are what a session begins with")]
@@ -233,7 +275,16 @@ impl Sessions {
             created_at: at,
             updated_at: at,
         };
-        self.0.push(Session { row, alone, seen: Vec::new(), answered: false, stale: false, full: false });
+        self.0.push(Session {
+            row,
+            alone,
+            seen: Vec::new(),
+            answered: false,
+            called: Vec::new(),
+            told: Vec::new(),
+            stale: false,
+            full: false,
+        });
         self.0.len() - 1
     }
 
@@ -312,6 +363,16 @@ fn messages_of(answer: &str) -> Vec<Message> {
         messages: Vec<Message>,
     }
     serde_json::from_str::<Opened>(answer).map(|opened| opened.messages).unwrap_or_default()
+}
+
+/// What an answer calls.
+fn calls_of(answer: &str) -> Vec<Called> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        tool_calls: Vec<Called>,
+    }
+    serde_json::from_str::<Answer>(answer).map(|answer| answer.tool_calls).unwrap_or_default()
 }
 
 /// Of what makes a message, however it is written.

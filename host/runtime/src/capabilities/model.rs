@@ -6,16 +6,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use caisson_core::error::{Category, Failure};
 use caisson_core::json::Json;
 use caisson_core::plugin::Capability;
-use caisson_core::ports::Effect;
 use serde::{Deserialize, Serialize};
 
 use super::denied;
-use super::stored::{self, is_name};
+use super::stored::is_name;
 use crate::bindings::caisson::step::capability::Error;
 use crate::bindings::caisson::step::model::Host;
 use crate::journal::{Done, Place};
 use crate::model;
-use crate::sessions::{Call, Message, NAME_BYTES_MAX, Owner, SESSIONS_MAX};
+use crate::sessions::{Call, Message, NAME_BYTES_MAX, SESSIONS_MAX};
 use crate::state::State;
 
 /// Per entry: an agent that has not found its answer by then never will.
@@ -141,8 +140,7 @@ impl Host for State {
             })
             .await?;
         if !is_new {
-            let (owner, at) = (self.owner(), self.clock.now());
-            self.sessions.replayed(&place.id, &owner, at, &call(&[]), answer.as_deref().ok());
+            self.note_again(&place, &call(&[]), answer.as_deref().ok());
         }
         if let Ok(answer) = &answer {
             self.keep(&agent, &asked, answer);
@@ -202,8 +200,7 @@ impl State {
             })
             .await?;
         if !is_new {
-            let (owner, at) = (self.owner(), self.clock.now());
-            self.sessions.replayed(&place.id, &owner, at, &call, answer.as_deref().ok());
+            self.note_again(&place, &call, answer.as_deref().ok());
         }
         Ok(answer)
     }
@@ -236,39 +233,6 @@ impl State {
         }
     }
 
-    fn owner(&self) -> Owner {
-        Owner {
-            realm: self.realm.clone(),
-            run: self.run.clone(),
-            step: self.step.clone(),
-            attempt: self.cursor.attempt(),
-        }
-    }
-
-    /// What a new call adds to its session, to be stored with its record.
-    async fn note(
-        &mut self,
-        place: &Place,
-        call: &Call<'_>,
-        answer: &Result<String, Error>,
-    ) -> wasmtime::Result<Vec<Effect>> {
-        let store = self.cursor.store();
-        for id in self.sessions.stale() {
-            // Lines went on where this host does not know: another one wrote them.
-            let Some(row) = stored::read(|| store.session(&id)).await? else { continue };
-            let before = row.lines.saturating_sub(1);
-            let last = stored::read(|| store.session_lines(&row.run, &id, before, 1)).await?;
-            self.sessions.refresh(row, last.first().map(|line| &line.line));
-        }
-        let said = answer.as_deref().map_err(said);
-        let said = said.as_ref().map(|text| *text).map_err(|(code, message)| (*code, message.as_str()));
-        let redactor = Arc::clone(&self.redactor);
-        let (owner, at) = (self.owner(), self.clock.now());
-        let change = self.sessions.answered(&place.id, &owner, at, call, said, &|line: Json| redactor.json(line));
-        let change = change.filter(|_| self.cursor.is_kept());
-        Ok(change.into_iter().map(|change| Effect::Session(Box::new(change))).collect())
-    }
-
     /// Counts tokens and keeps warnings: of an answer out of the journal as of a new one.
     fn keep(&mut self, agent: &str, asked: &Asked, answer: &str) {
         if asked.open.as_ref().is_some_and(|open| open.by_id) {
@@ -296,19 +260,5 @@ fn with_session(answer: &str, id: &str) -> String {
     match answer.strip_prefix('{') {
         Some(rest) => format!("{{\"session\":\"{id}\",{rest}"),
         None => answer.to_owned(),
-    }
-}
-
-/// What a transcript says of an error.
-fn said(error: &Error) -> (&'static str, String) {
-    match error {
-        Error::Denied(what) => ("DENIED", what.clone()),
-        Error::NotFound(what) => ("NOT_FOUND", what.clone()),
-        Error::Invalid(what) => ("INVALID", what.clone()),
-        Error::TooLarge(bytes) => ("TOO_LARGE", format!("the answer has more than {bytes} bytes")),
-        Error::Quota(what) => ("QUOTA_EXCEEDED", what.clone()),
-        Error::Timeout => ("MODEL_TIMEOUT", "the model did not answer in time".to_owned()),
-        Error::Unavailable(what) => ("MODEL_UNAVAILABLE", what.clone()),
-        Error::Other(what) => ("MODEL_FAILED", what.clone()),
     }
 }

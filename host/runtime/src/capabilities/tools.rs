@@ -12,11 +12,12 @@ use caisson_core::ports::{LogLevel, ServerStatus, Tool, ToolAnswer, ToolCall, To
 use serde::Serialize;
 use serde_json::Value;
 
-use super::denied;
+use super::{denied, transcript};
 use crate::bindings::caisson::step::capability::Error;
 use crate::bindings::caisson::step::tools::Host;
 use crate::journal::{Done, Place};
 use crate::redact::Redactor;
+use crate::sessions::Call;
 use crate::state::State;
 
 /// Per entry: twenty turns of an agent with ten calls each.
@@ -80,7 +81,8 @@ impl Host for State {
             return Ok(Err(Error::Quota(format!("one entry of a step may call tools {calls} times"))));
         }
         let request = [name.as_bytes(), arguments.get().as_bytes()];
-        let name = &name;
+        let (name, asked) = (&name, arguments.value());
+        let line = Call::Tool { name, arguments: &asked };
         let call = ToolCall {
             realm: self.realm.clone(),
             server: server.to_owned(),
@@ -95,32 +97,44 @@ impl Host for State {
                 .effective
                 .least(RESULT_BYTES_DEFAULT, |grants| grants.tools.as_ref().and_then(|tools| tools.max_result_bytes)),
         };
-        self.journaled("tools.call", &request, async move |state: &mut Self, place: Place| {
-            let call = ToolCall { idempotency_key: place.idempotency_key, ..call };
-            let seen = vec![
-                ("gen_ai.operation.name", "execute_tool".to_owned()),
-                ("gen_ai.tool.name", format!("{}.{}", call.server, call.tool)),
-            ];
-            let began = Instant::now();
-            let ToolAnswer { result, secrets } = state.shared.tools.call(call).await;
-            let ms = began.elapsed().as_millis();
-            // Names and numbers alone: what a tool says belongs into the result.
-            match &result {
-                Ok(json) => state.say(
-                    LogLevel::Info,
-                    format!("tool '{name}' answered with {} bytes after {ms} ms", json.get().len()),
-                ),
-                Err(error) => state.say(LogLevel::Warn, format!("tool '{name}' gave {} after {ms} ms", kind(error))),
-            }
-            // What the server was given, and what the guest may know.
-            let own = Redactor::new(secrets);
-            let answer = match result {
-                Ok(json) => Ok(state.redactor.json(own.json(json)).get().to_owned()),
-                Err(error) => Err(told(error, &own, &state.redactor)),
-            };
-            Ok(Done::seen(answer, seen))
-        })
-        .await
+        let place = self.cursor.next_place();
+        let mut is_new = false;
+        let answer: Result<String, Error> = self
+            .journaled("tools.call", &request, async |state: &mut Self, place: Place| {
+                is_new = true;
+                let call = ToolCall { idempotency_key: place.idempotency_key.clone(), ..call };
+                let seen = vec![
+                    ("gen_ai.operation.name", "execute_tool".to_owned()),
+                    ("gen_ai.tool.name", format!("{}.{}", call.server, call.tool)),
+                ];
+                let began = Instant::now();
+                let ToolAnswer { result, secrets } = state.shared.tools.call(call).await;
+                let ms = began.elapsed().as_millis();
+                // Names and numbers alone: what a tool says belongs into the result.
+                match &result {
+                    Ok(json) => state.say(
+                        LogLevel::Info,
+                        format!("tool '{name}' answered with {} bytes after {ms} ms", json.get().len()),
+                    ),
+                    Err(error) => {
+                        state.say(LogLevel::Warn, format!("tool '{name}' gave {} after {ms} ms", kind(error)))
+                    }
+                }
+                // What the server was given, and what the guest may know.
+                let own = Redactor::new(secrets);
+                let answer = match result {
+                    Ok(json) => Ok(state.redactor.json(own.json(json)).get().to_owned()),
+                    Err(error) => Err(told(error, &own, &state.redactor)),
+                };
+                // The model is told in its next turn; the transcript has it now.
+                let effects = state.note(&place, &line, &Ok(transcript::told(&answer))).await?;
+                Ok(Done { effects, ..Done::seen(answer, seen) })
+            })
+            .await?;
+        if !is_new {
+            self.note_again(&place, &line, Some(&transcript::told(&answer)));
+        }
+        Ok(answer)
     }
 }
 

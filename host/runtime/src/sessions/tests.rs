@@ -206,3 +206,124 @@ fn nothing_in_a_line_ends_it_and_secrets_are_hidden() {
     }
     assert_eq!(change.lines[1].value()["content"], json!("a\n\u{1b}[31m\u{9b}\u{2028}***"));
 }
+
+/// One that has called `git.log` twice and an agent, and the conversation so far.
+fn calling(sessions: &mut Sessions) -> Value {
+    opening(sessions, "a", None, None);
+    let calls = json!([
+        {"id": "c1", "name": "git.log", "arguments": {"n": 1}},
+        {"id": "c2", "name": "agent.other", "arguments": {}},
+        {"id": "c3", "name": "git.log", "arguments": {"n": 2, "all": true}},
+    ]);
+    let mut said = json!([{"role": "system", "content": "You sort."}, {"role": "user", "content": "db"}]);
+    let conversation = messages(said.clone());
+    let turn = Call::Turn { session: "a", messages: &conversation, last: false };
+    answer(sessions, "b", &turn, &json!({"content": "", "toolCalls": calls}));
+    said.as_array_mut().expect("a list").push(json!({"role": "assistant", "content": "", "toolCalls": calls}));
+    said
+}
+
+fn and(said: &Value, more: Value) -> Vec<Message> {
+    let (Value::Array(mut said), Value::Array(more)) = (said.clone(), more) else { panic!("lists") };
+    said.extend(more);
+    messages(Value::Array(said))
+}
+
+/// A tool answers; the session and the lines that come of it.
+fn result(sessions: &mut Sessions, tool: &str, arguments: &Value, said: &str) -> Option<(Arc<str>, Vec<Value>)> {
+    let call = Call::Tool { name: tool, arguments };
+    let change = sessions.answered("t", &owner(), Timestamp(2), &call, Ok(said), &|line| line)?;
+    assert_eq!(change.row.status, SessionStatus::Running);
+    Some((change.row.id.clone(), change.lines.iter().map(Json::value).collect()))
+}
+
+#[test]
+fn a_tools_result_has_its_line_at_once_and_the_next_turn_adds_none() {
+    let mut sessions = Sessions::default();
+    let said = calling(&mut sessions);
+    // The order of keys is nobody's business.
+    let (id, lines) = result(&mut sessions, "git.log", &json!({"all": true, "n": 2}), "the second").expect("a line");
+    assert_eq!(
+        (&*id, short(&lines), &lines[0]["toolCallId"]),
+        ("a", vec!["message tool: the second".to_owned()], &json!("c3"))
+    );
+    for (tool, arguments) in
+        [("git.log", json!({"n": 2, "all": true})), ("git.log", json!({})), ("git.push", json!({"n": 1}))]
+    {
+        assert!(result(&mut sessions, tool, &arguments, "x").is_none(), "nobody called {tool} {arguments}");
+    }
+    // While another agent works, what it called is its own.
+    opening(&mut sessions, "other", None, Some("a"));
+    let conversation = messages(json!([{"role": "system", "content": "You sort."}, {"role": "user", "content": "db"}]));
+    let turn = Call::Turn { session: "other", messages: &conversation, last: false };
+    let calls = json!({"content": "", "toolCalls": [{"id": "o", "name": "git.log", "arguments": {"n": 1}}]});
+    answer(&mut sessions, "o1", &turn, &calls);
+    for (session, called) in [("other", "o"), ("a", "c1")] {
+        let (id, lines) = result(&mut sessions, "git.log", &json!({"n": 1}), "the first").expect("a line");
+        assert_eq!((&*id, &lines[0]["toolCallId"]), (session, &json!(called)));
+    }
+    let conversation = and(
+        &said,
+        json!([
+            {"role": "tool", "toolCallId": "c1", "content": "the first"},
+            {"role": "tool", "toolCallId": "c2", "content": "the other"},
+            {"role": "tool", "toolCallId": "c3", "content": "the second"},
+        ]),
+    );
+    let turn = Call::Turn { session: "a", messages: &conversation, last: false };
+    let (_, lines) = answer(&mut sessions, "c", &turn, &json!({"content": "done"}));
+    assert_eq!(short(&lines), ["message tool: the other", "answer assistant: done"]);
+    assert!(result(&mut sessions, "git.log", &json!({"n": 1}), "x").is_none(), "it calls nothing any more");
+}
+
+#[test]
+fn whoever_goes_on_knows_which_results_have_their_lines() {
+    let mut first = Sessions::default();
+    let said = calling(&mut first);
+    let mut second = Sessions::default();
+    let opened = json!({"messages": [{"role": "system", "content": "You sort."}, {"role": "user", "content": "db"}]});
+    let open = Call::Open { agent: "triage", name: None, parent: None };
+    second.replayed("a", &owner(), Timestamp(5), &open, Some(&opened.to_string()));
+    let conversation = messages(json!([{"role": "system", "content": "You sort."}, {"role": "user", "content": "db"}]));
+    let called = json!({"toolCalls": said[2]["toolCalls"]}).to_string();
+    let turn = Call::Turn { session: "a", messages: &conversation, last: false };
+    second.replayed("b", &owner(), Timestamp(5), &turn, Some(&called));
+    result(&mut first, "git.log", &json!({"n": 1}), "the first").expect("a line");
+    let call = Call::Tool { name: "git.log", arguments: &json!({"n": 1}) };
+    second.replayed("t", &owner(), Timestamp(5), &call, Some("the first"));
+    second.refresh(first.0[0].row.clone(), None);
+    // The agent ends before another turn, or goes on with one.
+    let conversation = and(&said, json!([{"role": "tool", "toolCallId": "c1", "content": "the first"}]));
+    let error = json!({"code": "AGENT_TOKEN_LIMIT"});
+    let end = Call::End { session: "a", messages: &conversation, error: Some(&error) };
+    let (one, lines) = answer(&mut first, "c", &end, &json!({}));
+    assert_eq!(short(&lines), ["end AGENT_TOKEN_LIMIT"]);
+    assert_eq!((one, lines), answer(&mut second, "c", &end, &json!({})));
+}
+
+#[test]
+fn a_model_that_is_told_something_else_than_the_tool_said_has_both_lines() {
+    let check = |said: &dyn Fn(&Value) -> Vec<Message>, expected: &[&str]| {
+        let mut sessions = Sessions::default();
+        let before = calling(&mut sessions);
+        result(&mut sessions, "git.log", &json!({"n": 1}), "the first").expect("a line");
+        let conversation = said(&before);
+        let turn = Call::Turn { session: "a", messages: &conversation, last: false };
+        let (_, lines) = answer(&mut sessions, "c", &turn, &json!({"content": "done"}));
+        assert_eq!(short(&lines), expected);
+    };
+    let tool = |content: &str| json!([{"role": "tool", "toolCallId": "c1", "content": content}]);
+    check(&|said| and(said, tool("summed up")), &["message tool: summed up", "answer assistant: done"]);
+    check(&|said| and(said, tool("the first")), &["answer assistant: done"]);
+    let rewritten = |said: &Value| and(&json!([{"role": "system", "content": "Other."}, said[2]]), tool("the first"));
+    check(
+        &rewritten,
+        &[
+            "rewritten ",
+            "message system: Other.",
+            "message assistant: ",
+            "message tool: the first",
+            "answer assistant: done",
+        ],
+    );
+}

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use caisson_core::ports::{ServerStatus, Tool, ToolAnswer, ToolCall, ToolError, Tools};
+use caisson_core::ports::{Journal, PageRequest, ServerStatus, Tool, ToolAnswer, ToolCall, ToolError, Tools};
 
 use crate::bindings::caisson::step::{model, tools};
-use crate::model::AgentSpec;
+use crate::model::{AgentSpec, Scripted};
 
 use super::*;
 
@@ -97,9 +97,10 @@ async fn names(state: &mut State) -> Result<Vec<String>, Error> {
     Ok(list.iter().map(|tool| tool["name"].as_str().expect("a name").to_owned()).collect())
 }
 
-async fn open(state: &mut State, agent: &str) {
+async fn open(state: &mut State, agent: &str) -> Value {
     let request = json!({"open": {"agent": agent, "task": "x"}}).to_string();
-    answer(model::Host::complete(state, request).await).expect("opens");
+    let text = answer(model::Host::complete(state, request).await).expect("opens");
+    serde_json::from_str(&text).expect("JSON")
 }
 
 #[tokio::test]
@@ -186,4 +187,65 @@ async fn the_steps_log_says_what_was_called_and_which_name_is_wrong_and_nothing_
     assert_eq!(lines[0], "an agent names the tool 'git.lgo', which its server does not have: did you mean 'git.log'?");
     assert!(lines[1].starts_with("tool 'git.push' gave a failure after "), "{lines:?}");
     assert_eq!(lines.len(), 2);
+}
+
+/// As the built-in agent works, up to a turn: it has called what the model wanted, and adds what it was told.
+async fn work(state: &mut State, turns: usize) {
+    let opened = open(state, "writer").await;
+    let (session, mut messages) = (&opened["session"], opened["messages"].as_array().expect("a list").clone());
+    for turn in 1..=turns {
+        let request =
+            json!({"agent": "writer", "session": session, "prepared": true, "messages": messages}).to_string();
+        let text = answer(model::Host::complete(state, request).await).expect("a turn");
+        let reply: Value = serde_json::from_str(&text).expect("JSON");
+        let calls = reply["toolCalls"].as_array().cloned().unwrap_or_default();
+        messages.push(json!({"role": "assistant", "content": reply["content"], "toolCalls": calls}));
+        for one in &calls {
+            let told = match call(state, one["name"].as_str().expect("a name"), &one["arguments"].to_string()).await {
+                Ok(Value::String(text)) => text,
+                Ok(other) => other.to_string(),
+                Err(Error::Other(why)) => format!("error: {why}"),
+                Err(other) => panic!("turn {turn}: {other:?}"),
+            };
+            messages.push(json!({"role": "tool", "toolCallId": one["id"], "content": told}));
+        }
+    }
+}
+
+/// What stands in the one transcript: type, call and what is said.
+async fn transcript(host: &Host) -> Vec<String> {
+    let (run, page) = (RunId::new("run-1"), PageRequest { limit: 10, cursor: None });
+    let sessions = host.journal.sessions(&run, None, &page).await.expect("a page");
+    assert_eq!(sessions.items.len(), 1);
+    let lines = host.journal.session_lines(&run, &sessions.items[0].id, 0, 100).await.expect("lines");
+    let word = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let lines = lines.iter().map(|line| line.line.value());
+    lines
+        .map(|line| format!("{} {} {}", word(&line, "role"), word(&line, "toolCallId"), word(&line, "content")))
+        .collect()
+}
+
+/// The step is cut off, or its host dies, between a tool's result and the next turn: the result is in the transcript, and is there once.
+#[tokio::test]
+async fn a_result_stands_in_the_transcript_before_the_next_turn() {
+    let (host, connected) = host();
+    let wants = |name: &str| json!({"toolCalls": [{"name": name, "arguments": {"n": 1}}]});
+    let script =
+        json!({"agents": {"writer": [{"replies": [wants("git.log"), wants("git.push"), "done"]}]}}).to_string();
+    host.shared.models.set_provider("scripted", Arc::new(Scripted::parse(&script).expect("a script")));
+    let enter = || Guest::with(json!(["tools", "model"])).enter(&host);
+    let mut expected =
+        vec!["  ", "system  Read.", "user  x", "assistant  ", "tool call_0 {\"said\":\"the token is [secret:TOKEN]\"}"];
+    work(&mut enter(), 1).await;
+    assert_eq!(transcript(&host).await, expected);
+    // Another host goes on.
+    work(&mut enter(), 2).await;
+    expected.extend(["assistant  ", "tool call_0 error: no [secret:TOKEN]"]);
+    assert_eq!(transcript(&host).await, expected);
+    work(&mut enter(), 2).await;
+    assert_eq!(transcript(&host).await, expected);
+    work(&mut enter(), 3).await;
+    expected.push("assistant  done");
+    assert_eq!(transcript(&host).await, expected);
+    assert_eq!(connected.calls().len(), 2, "and nothing was called twice");
 }
