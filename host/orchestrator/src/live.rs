@@ -88,6 +88,11 @@ impl Live {
         Watch { live: self.clone(), run: run.clone(), bell }
     }
 
+    /// Whether anybody here watches that run.
+    pub fn is_watched(&self, run: &RunId) -> bool {
+        self.0.runs.lock().contains_key(run)
+    }
+
     /// A run was moved, and this is how it stands now.
     pub(crate) fn committed(&self, row: &RunRow) {
         let ended = row.status.is_terminal();

@@ -218,7 +218,7 @@ const PUBLISH: &[&str] = &[
     "$JS.API.CONSUMER.MSG.NEXT.WORKFLOW_TASKS.hosts",
     "$JS.ACK.WORKFLOW_TASKS.hosts.>",
 ];
-const SUBSCRIBE: &[&str] = &["_INBOX.>", "wf.event.run.*"];
+const SUBSCRIBE: &[&str] = &["_INBOX.>", "wf.event.run.*", "wf.event.agent.*"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_with_no_more_rights_than_the_page_about_nats_names() {
@@ -237,10 +237,13 @@ async fn a_user_with_no_more_rights_than_the_page_about_nats_names() {
     let (a, b) = (connect(address()).await, connect(address()).await);
     let (a, b) = (EventPublisher::new(&a, "a"), EventPublisher::new(&b, "b"));
     let mut news = a.subscribe().await.expect("is subscribed");
+    let mut of_agents = a.subscribe_sessions().await.expect("is subscribed");
     let mut run = make::run("r1", 1_000);
     let events = make::commit(&mut run, 1, 1_000).events;
     b.committed(&run, &events, &[]);
+    b.session(&make::session(&run, "s", 1_000));
     assert_eq!(soon(news.next()).await.expect("lasts").run, run.id);
+    assert_eq!(soon(of_agents.next()).await.expect("lasts").run, run.id);
     soon(b.close()).await;
     assert_eq!(b.dropped(), 0);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::pull;
 use caisson_core::ids::StepId;
 use caisson_core::ports::contract::make;
-use caisson_core::ports::{CommittedElsewhere, EventRow, EventSink, RunRow};
+use caisson_core::ports::{CommittedElsewhere, EventRow, EventSink, RunRow, SessionElsewhere};
 use caisson_core::status::RunStatus;
 use caisson_queue::jetstream::EventPublisher;
 use caisson_test_servers::nats::NatsServer;
@@ -91,6 +91,38 @@ async fn a_host_hears_of_the_commits_of_others_and_not_of_its_own() {
     };
     assert_eq!(heard, expected, "one word for a commit");
     assert!(heard.ended());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_hears_that_agents_of_others_go_on_and_not_of_its_own() {
+    let server = NatsServer::new();
+    let (a, b) = (connect(options(&server)).await, connect(options(&server)).await);
+    let (a, b) = (EventPublisher::new(&a, "a"), EventPublisher::new(&b, "b"));
+    let mut news = a.subscribe_sessions().await.expect("is subscribed");
+    let mut run = make::run("r1", 1_000);
+    a.session(&make::session(&run, "own", 1_000));
+    let events = moved(&mut run, 1);
+    b.committed(&run, &events, &[]);
+    let session = make::session(&run, "other", 1_000);
+    // Twice the same, as after a crash.
+    b.session(&session);
+    b.session(&session);
+    let heard = soon(news.next()).await.expect("lasts");
+    assert_eq!(heard, SessionElsewhere { run: run.id.clone(), session: "other".into() });
+    soon(a.close()).await;
+    soon(b.close()).await;
+    let found = stored(&server).await;
+    let found: Vec<_> = found.iter().filter(|(subject, ..)| subject.starts_with("wf.event.agent.")).collect();
+    let mut sessions: Vec<_> = found.iter().map(|(_, body, _)| body["sessionId"].as_str().expect("a text")).collect();
+    sessions.sort_unstable();
+    assert_eq!(sessions, ["other", "own"], "what is the same is kept once");
+    let (subject, body, name) = found.iter().find(|(_, body, _)| body["sessionId"] == "other").expect("is there");
+    assert_eq!((subject.as_str(), name.as_deref()), ("wf.event.agent.r1", Some("workflow.agent.updated")));
+    let expected = serde_json::json!({
+        "type": "agent.updated", "at": session.updated_at.to_string(), "sessionId": "other", "runId": "r1",
+        "stepId": session.step_id.as_str(), "environment": "default", "tenant": "acme",
+    });
+    assert_eq!(*body, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

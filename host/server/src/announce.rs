@@ -1,11 +1,11 @@
-//! The journal, and word of what was written into it for those who watch.
+//! The journal, and word of what was written into it for those who watch, here and at other hosts.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use caisson_core::ids::{RunId, StepId};
 use caisson_core::ports::{
-    ArtifactRow, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, Page, PageRequest, Record,
+    ArtifactRow, Effect, EmittedEvent, EntryKey, EventSink, Journal, JournalError, KvScope, Page, PageRequest, Record,
     SessionLine, SessionRow, StoreError,
 };
 use caisson_orchestrator::Live;
@@ -14,19 +14,25 @@ use caisson_orchestrator::Live;
 pub struct Announcing {
     journal: Arc<dyn Journal>,
     live: Live,
+    elsewhere: Option<Arc<dyn EventSink>>,
 }
 
 impl Announcing {
-    /// Around a journal.
-    pub fn new(journal: Arc<dyn Journal>, live: Live) -> Self {
-        Self { journal, live }
+    /// Around a journal; `elsewhere` is told of sessions for other hosts.
+    pub fn new(journal: Arc<dyn Journal>, live: Live, elsewhere: Option<Arc<dyn EventSink>>) -> Self {
+        Self { journal, live, elsewhere }
     }
 
     fn announce(&self, effects: &[Effect]) {
         for effect in effects {
             match effect {
                 Effect::Emit(event) => self.live.emitted(event),
-                Effect::Session(change) => self.live.session(&change.row),
+                Effect::Session(change) => {
+                    self.live.session(&change.row);
+                    if let Some(sink) = &self.elsewhere {
+                        sink.session(&change.row);
+                    }
+                }
                 Effect::SetKey { .. } | Effect::DeleteKey { .. } | Effect::Artifact(_) => {}
             }
         }

@@ -207,10 +207,11 @@ impl Host {
             &mut problems,
         );
         let tools = Arc::new(tools.map_err(Error::Tools)?);
-        let journal: Arc<dyn Journal> = Arc::new(Announcing::new(stores.journal.clone(), live.clone()));
+        let host: Arc<str> = Uuid::now_v7().to_string().into();
+        let queue = Queue::open(config.nats.as_ref(), &config.data_dir, &host, &clock).await?;
+        let journal: Arc<dyn Journal> = Arc::new(Announcing::new(stores.journal.clone(), live.clone(), queue.events()));
         let metrics = Arc::new(Metrics::default());
         metrics.add_source(stores.counters.clone());
-        let host: Arc<str> = Uuid::now_v7().to_string().into();
         let mut sinks: Vec<Arc<dyn EventSink>> = vec![Arc::new(Logs), metrics.clone()];
         let (mut exporter, mut call_sink): (_, Option<Arc<dyn CallSink>>) = (None, None);
         if let Some(endpoint) = &config.otlp_endpoint {
@@ -241,7 +242,6 @@ impl Host {
         let looking = Arc::new(Looking { runtime: runtime.clone(), plugins: plugins.clone() });
         let shared = stores.cluster.is_some();
         let runner: Arc<dyn ActionRunner> = if shared { looking.clone() } else { runtime.clone() };
-        let queue = Queue::open(config.nats.as_ref(), &config.data_dir, &host, &clock).await?;
         sinks.extend(queue.events());
         metrics.add_source(queue.waiting.clone());
         let pooled = runtime.clone();
@@ -283,7 +283,7 @@ impl Host {
             default: config.retention,
         };
         let service = Service::start(ports, options, live.clone()).await?;
-        let listening = queue.listen(live, stop.clone());
+        let listening = queue.listen(live, journal.clone(), stop.clone());
         let sweeper = Sweeper::start(keep);
         let api = Api::new(Parts {
             service,

@@ -2,7 +2,9 @@
 //!
 //! Deliberately absent: a promise. Whoever must not miss an event reads the history, where events have numbers without gaps.
 
-use super::{EventRow, RunRow, StepRow};
+use std::sync::Arc;
+
+use super::{EventRow, RunRow, SessionRow, StepRow};
 use crate::ids::{Realm, RunId};
 use crate::status::RunStatus;
 
@@ -11,6 +13,18 @@ pub trait EventSink: Send + Sync {
     /// A commit is durable: the run as it is now, the events that came with it, in order, and the steps that it moved as they are now. Never
     /// waits; what does not fit is dropped and counted.
     fn committed(&self, run: &RunRow, events: &[EventRow], steps: &[StepRow]);
+
+    /// A session of an agent began or went on, and that is durable. Never waits, as above.
+    fn session(&self, _session: &SessionRow) {}
+}
+
+/// News that a session of an agent went on at another host: its row in the store says how. May be lost and may come late.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionElsewhere {
+    /// The run.
+    pub run: RunId,
+    /// The session's id.
+    pub session: Arc<str>,
 }
 
 /// News that another host moved a run. May be lost and may come late.

@@ -2,7 +2,7 @@
 //!
 //! Every event of a run goes to `wf.event.run.<run>` of `WORKFLOW_EVENTS`; one about a step to `wf.event.step.<run>.<step id>`, too. The body is
 //! the event as the API shows it, with run, workflow, environment and tenant. Message ids are `run:seq` (and `run:seq:step`), so that
-//! what comes twice within two minutes is stored once.
+//! what comes twice within two minutes is stored once. That a session of an agent went on goes to `wf.event.agent.<run>`, as a hint: which one.
 //!
 //! Invariants:
 //! - The engine never waits for a listener: what does not fit, or is committed while the server is away, is dropped and counted.
@@ -18,7 +18,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::message::PublishMessage;
 use caisson_core::ids::{Realm, RunId};
 use caisson_core::json::Json;
-use caisson_core::ports::{CommittedElsewhere, EventRow, EventSink, RunRow, StepRow};
+use caisson_core::ports::{CommittedElsewhere, EventRow, EventSink, RunRow, SessionElsewhere, SessionRow, StepRow};
 use caisson_core::status::RunStatus;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
@@ -80,6 +80,20 @@ struct Body<'a> {
     tenant: &'a str,
 }
 
+/// A session of an agent went on: the API says how it stands.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfAgent<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    at: String,
+    session_id: &'a str,
+    run_id: &'a str,
+    step_id: &'a str,
+    environment: &'a str,
+    tenant: &'a str,
+}
+
 impl EventPublisher {
     /// Over the queue's connection. `host` is this process, new at every start.
     pub fn new(queue: &JetStreamQueue, host: impl Into<Arc<str>>) -> Self {
@@ -109,16 +123,34 @@ impl EventPublisher {
 
     /// What other hosts commit, from now on.
     pub async fn subscribe(&self) -> Result<impl Stream<Item = CommittedElsewhere> + Send + Unpin + use<>, Error> {
+        self.listen("wf.event.run.*", news).await
+    }
+
+    /// What the agents of other hosts do, from now on.
+    pub async fn subscribe_sessions(
+        &self,
+    ) -> Result<impl Stream<Item = SessionElsewhere> + Send + Unpin + use<>, Error> {
+        self.listen("wf.event.agent.*", news_of_session).await
+    }
+
+    /// Other hosts' messages of a subject, as far as they read.
+    async fn listen<T: Send + 'static>(
+        &self,
+        subject: &'static str,
+        read: fn(&HeaderMap, &[u8]) -> Option<T>,
+    ) -> Result<impl Stream<Item = T> + Send + Unpin + use<T>, Error> {
         let refused = |error: &dyn std::error::Error| Error::JetStream {
             what: "the subscription to other hosts' events".to_owned(),
             reason: super::link::with_sources(error),
         };
-        let messages = self.link.client.subscribe("wf.event.run.*").await.map_err(|error| refused(&error))?;
+        let messages = self.link.client.subscribe(subject).await.map_err(|error| refused(&error))?;
         // The server has to know of it before anything is committed that somebody waits for.
         self.link.client.flush().await.map_err(|error| refused(&error))?;
         let own = Arc::clone(&self.host);
         Ok(messages.filter_map(move |message| {
-            std::future::ready(message.headers.and_then(|headers| news(&headers, &message.payload, &own)))
+            let headers =
+                message.headers.filter(|headers| headers.get(HOST).is_some_and(|host| host.as_str() != &*own));
+            std::future::ready(headers.and_then(|headers| read(&headers, &message.payload)))
         }))
     }
 
@@ -157,6 +189,31 @@ impl EventPublisher {
         });
         std::iter::once(of_run).chain(of_step)
     }
+
+    fn of_agent(&self, session: &SessionRow) -> Outgoing {
+        let body = OfAgent {
+            kind: "agent.updated",
+            at: session.updated_at.to_string(),
+            session_id: &session.id,
+            run_id: session.run.as_str(),
+            step_id: session.step_id.as_str(),
+            environment: &session.realm.environment,
+            tenant: &session.realm.tenant,
+        };
+        let body = serde_json::to_vec(&body).expect("texts are JSON");
+        let message = PublishMessage::build()
+            .payload(body.into())
+            .message_id(format!("{}:{}:{}", session.id, session.lines, session.turns))
+            .header(HOST, &*self.host)
+            .header(EVENT, "workflow.agent.updated");
+        Outgoing { subject: format!("wf.event.agent.{}", session.run), message }
+    }
+
+    fn post(&self, message: Outgoing) {
+        if self.sender.try_send(message).is_err() {
+            drop_one(&self.dropped, "they come faster than the server takes them");
+        }
+    }
 }
 
 impl Drop for EventPublisher {
@@ -171,11 +228,13 @@ impl EventSink for EventPublisher {
     fn committed(&self, run: &RunRow, events: &[EventRow], _: &[StepRow]) {
         for (index, event) in events.iter().enumerate() {
             for message in self.messages(run, event, index + 1 == events.len()) {
-                if self.sender.try_send(message).is_err() {
-                    drop_one(&self.dropped, "they come faster than the server takes them");
-                }
+                self.post(message);
             }
         }
+    }
+
+    fn session(&self, session: &SessionRow) {
+        self.post(self.of_agent(session));
     }
 }
 
@@ -221,8 +280,8 @@ fn drop_one(dropped: &AtomicU64, reason: &str) {
     }
 }
 
-/// Reads a message of another host.
-fn news(headers: &HeaderMap, body: &[u8], own: &str) -> Option<CommittedElsewhere> {
+/// The last event of a commit.
+fn news(headers: &HeaderMap, body: &[u8]) -> Option<CommittedElsewhere> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct News {
@@ -231,10 +290,18 @@ fn news(headers: &HeaderMap, body: &[u8], own: &str) -> Option<CommittedElsewher
         environment: Arc<str>,
         tenant: Arc<str>,
     }
-    if headers.get(HOST)?.as_str() == own {
-        return None;
-    }
     let status = RunStatus::parse(headers.get(STATUS)?.as_str())?;
     let News { seq, run_id, environment, tenant } = serde_json::from_slice(body).ok()?;
     Some(CommittedElsewhere { realm: Realm { tenant, environment }, run: run_id, last_seq: seq, status })
+}
+
+fn news_of_session(_: &HeaderMap, body: &[u8]) -> Option<SessionElsewhere> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct News {
+        run_id: RunId,
+        session_id: Arc<str>,
+    }
+    let News { run_id, session_id } = serde_json::from_slice(body).ok()?;
+    Some(SessionElsewhere { run: run_id, session: session_id })
 }

@@ -2,7 +2,8 @@
 //!
 //! What is stored carries its number as `id`, so a client that lost its connection goes on where it was. What guests write while they run
 //! (`workflow.step.progress`, `workflow.step.log`), what they emit (`workflow.event.emitted`) and how their agents go on (`workflow.agent.updated`)
-//! carries none and is not repeated; emitted events are listed at `/events`, agents at `/workflow-runs/{id}/sessions`. The stream ends after the run's last event; a client
+//! carries none and is not repeated; emitted events are listed at `/events`, agents at `/workflow-runs/{id}/sessions`. Of what other hosts' guests
+//! do, how agents go on comes here too, as it stands when it comes. The stream ends after the run's last event; a client
 //! that asks again then gets 204, which tells an `EventSource` to stay away.
 
 use std::collections::{HashMap, VecDeque};
@@ -19,7 +20,7 @@ use caisson_core::ids::StepId;
 use caisson_core::json::{Json, Payload};
 use caisson_core::ports::{EmittedEvent, EventRow, LogLine, RunRow, SessionRow};
 use caisson_core::status::RunStatus;
-use caisson_orchestrator::News;
+use caisson_orchestrator::{News, Watch};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::Receiver;
@@ -132,6 +133,7 @@ async fn stream_run(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let follower = Follower {
+        _watch: api.service.live().watch(&row.id),
         api,
         news,
         // Read from the start, the phase is learned on the way; read from the middle, it is the present one.
@@ -151,6 +153,8 @@ async fn stream_run(
 }
 
 struct Follower {
+    /// While it lasts, other hosts' news of the run's agents are of interest.
+    _watch: Watch,
     api: AppState,
     news: Receiver<News>,
     row: RunRow,

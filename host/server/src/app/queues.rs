@@ -1,10 +1,11 @@
 //! How ready steps travel: in the process, or over NATS JetStream.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use caisson_core::ports::{Clock, EventSink, TaskQueue};
+use caisson_core::ports::{Clock, EventSink, Journal, SessionElsewhere, TaskQueue};
 use caisson_orchestrator::Live;
 use caisson_queue::jetstream::{self, EventPublisher, JetStreamQueue, Options, Tls};
 use caisson_queue::{EmbeddedQueue, ManagedNats, ManagedOptions};
@@ -43,6 +44,9 @@ pub struct NatsAt {
     /// Copies of each stream.
     pub replicas: usize,
 }
+
+/// Hints about agents that are taken together: a session that went on many times meanwhile is read once.
+const HINTS_AT_ONCE: usize = 256;
 
 /// Between two tries to reach NATS at the start.
 const START_PAUSE: Duration = Duration::from_millis(500);
@@ -110,7 +114,12 @@ impl Queue {
     }
 
     /// Tells those who watch here what other hosts did, until the host is stopped.
-    pub(super) fn listen(&self, live: Live, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+    pub(super) fn listen(
+        &self,
+        live: Live,
+        journal: Arc<dyn Journal>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let events = self.nats.as_ref().map(|nats| nats.events.clone());
         async move {
             let Some(events) = events else { return };
@@ -126,8 +135,19 @@ impl Queue {
                     }
                 }
             };
+            let following = async {
+                match events.subscribe_sessions().await {
+                    Ok(news) => {
+                        let mut news = news.ready_chunks(HINTS_AT_ONCE);
+                        while let Some(hints) = news.next().await {
+                            follow(hints, &live, &*journal).await;
+                        }
+                    }
+                    Err(error) => tracing::warn!(%error, "nobody here is told how agents of other hosts go on"),
+                }
+            };
             tokio::select! {
-                () = listening => {}
+                ((), ()) = async { tokio::join!(listening, following) } => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -141,6 +161,18 @@ impl Queue {
             if let Some(server) = server {
                 server.stop().await;
             }
+        }
+    }
+}
+
+/// Tells those who watch a run how its agents stand: what is true is read from the store, and of runs alone that are watched.
+async fn follow(hints: Vec<SessionElsewhere>, live: &Live, journal: &dyn Journal) {
+    let distinct: BTreeSet<_> = hints.into_iter().collect();
+    for hint in distinct.into_iter().filter(|hint| live.is_watched(&hint.run)) {
+        match journal.session(&hint.session).await {
+            Ok(Some(row)) if row.run == hint.run => live.session(&row),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, session = &*hint.session, "a session of another host cannot be read"),
         }
     }
 }
