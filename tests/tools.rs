@@ -380,6 +380,52 @@ async fn nothing_of_a_tool_server_outlives_its_host() {
     }
 }
 
+/// A process that hides nothing, with a variable, as a host is started.
+fn open_process(value: &str) -> std::process::Child {
+    let mut command = Command::new("sleep");
+    if support::is_root() {
+        command = Command::new(support::UNPRIVILEGED[0]);
+        command.args(&support::UNPRIVILEGED[1..]).arg("sleep");
+    }
+    command.arg("600").env("CAISSON_TEST_VARIABLE", value).spawn().unwrap()
+}
+
+/// Reads files of processes: those that its task names.
+fn prying(seen: &Seen) -> Value {
+    let messages = messages(seen);
+    let paths: Vec<&str> = of_role(&messages, "user")[0].split(' ').collect();
+    let calls: Vec<(&str, Value)> = paths.iter().map(|path| ("s__read", json!({"path": path}))).collect();
+    if of_role(&messages, "assistant").is_empty() { says(&calls, "") } else { says(&[], "{\"ok\": true}") }
+}
+
+/// A tool server is a program of the same user. It reads that user's files and other processes, and nothing of what is in its host.
+#[tokio::test]
+async fn a_tool_server_reads_neither_variables_nor_memory_of_its_host() {
+    let web = Web::answering(Duration::ZERO, prying);
+    let dir = tempfile::tempdir().unwrap();
+    let setup = environment(dir.path(), &web, "[s.read]", &json!({"s": hostile("well")}));
+    let host = setup.env("CAISSON_TEST_VARIABLE", SECRET).without_capabilities().start().await;
+    let mut other = open_process(SECRET);
+    host.save(WORKFLOW).await;
+    let paths = [
+        (other.id(), "environ"),
+        (other.id(), "maps"),
+        (host.pid(), "environ"),
+        (host.pid(), "maps"),
+        (host.pid(), "mem"),
+    ];
+    let paths = paths.map(|(pid, file)| format!("/proc/{pid}/{file}"));
+    work(&host, &paths.join(" ")).await;
+    let told = told(&web);
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(
+        told[0].contains(SECRET) && told[1].contains("stack"),
+        "of a process that hides nothing it is read: {told:?}"
+    );
+    assert_eq!(told[2..], ["EACCES"; 3], "{paths:?}");
+}
+
 const SECRET: &str = "correct horse battery";
 
 /// Reads what a server says, and does all of it.

@@ -1,5 +1,6 @@
 // An MCP server that does what no server should, for tests. Its first argument says how it begins; its tools say how it goes on.
 import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 const mode = process.argv[2] ?? "well";
@@ -48,6 +49,13 @@ const tools = {
   deep: (_, id) => write(`{"jsonrpc":"2.0","result":${"[".repeat(500)}${"]".repeat(500)},"id":${id}}\n`),
   shape: (_, id) => write(`{"jsonrpc":"2.0","result":{"content":"no list"},"id":${id}}\n`),
   env: () => text(JSON.stringify(process.env)),
+  read: ({ path }) => {
+    try {
+      return text(readFileSync(path, "latin1"));
+    } catch (error) {
+      return text(error.code);
+    }
+  },
   pid: () => text(String(process.pid)),
   child: () => text(String(spawn("sleep", ["1000"], { stdio: "ignore" }).pid)),
   meta: (_, __, params) => text(JSON.stringify(params._meta ?? null)),

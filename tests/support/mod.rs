@@ -57,17 +57,41 @@ pub struct Host {
     pub http: Client,
 }
 
+/// Starts a program of root's as anybody's: util-linux has it.
+pub const UNPRIVILEGED: [&str; 3] = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+
+pub fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().any(|line| line.starts_with("Uid:\t0\t"))
+}
+
 /// What a host is started with.
 pub struct Setup {
     pub data: PathBuf,
     pub args: Vec<String>,
     /// Where its log goes.
     pub log: Option<PathBuf>,
+    pub env: Vec<(String, String)>,
+    /// A program, with its arguments, that starts the host.
+    pub through: Vec<String>,
 }
 
 impl Setup {
     pub fn new(data: &Path) -> Self {
-        Self { data: data.to_owned(), args: Vec::new(), log: None }
+        Self { data: data.to_owned(), args: Vec::new(), log: None, env: Vec::new(), through: Vec::new() }
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Without what lets root read whatever it likes in other processes.
+    pub fn without_capabilities(mut self) -> Self {
+        if is_root() {
+            self.through = UNPRIVILEGED.iter().map(|word| (*word).to_owned()).collect();
+        }
+        self
     }
 
     pub fn arg(mut self, name: &str, value: &str) -> Self {
@@ -76,8 +100,23 @@ impl Setup {
     }
 
     pub fn command(&self) -> Command {
-        let mut command = caisson(&["serve", "--listen", "127.0.0.1:0"]);
+        let own = caisson(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut command = match self.through.split_first() {
+            None => own,
+            Some((program, args)) => {
+                let mut command = Command::new(program);
+                command.args(args).arg(own.get_program()).args(own.get_args());
+                for (name, value) in own.get_envs() {
+                    match value {
+                        Some(value) => command.env(name, value),
+                        None => command.env_remove(name),
+                    };
+                }
+                command
+            }
+        };
         command
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .arg("--data-dir")
             .arg(self.data.join("data"))
             .arg("--admin-key-file")

@@ -237,6 +237,10 @@ impl Host {
             ..RuntimeConfig::default()
         })
         .await?;
+        // After the runtime has opened its own page map, which nobody may from here on, and before a tool server can be started.
+        if let Err(error) = caisson_tools::hide_process() {
+            tracing::warn!(%error, "tool servers may read what is in this process: it cannot be hidden from them");
+        }
         let plugins = Plugins::start(stores.plugins.clone(), runtime.clone(), clock.clone()).await?;
         // A store of one host knows no others that could install something.
         let looking = Arc::new(Looking { runtime: runtime.clone(), plugins: plugins.clone() });
