@@ -465,3 +465,36 @@ async fn a_change_is_live_on_a_running_host_and_a_broken_one_changes_nothing() {
     dev.says("live after");
     assert_eq!(host.run_yaml(&workflow("four"), json!({})).await["output"], "again, Ada");
 }
+
+/// What a guest writes reaches the terminal of whoever develops it as text, whatever it is.
+#[tokio::test]
+async fn nothing_that_a_plugin_logs_steers_the_terminal_of_plugin_dev() {
+    const EVIL: &str = r"\u001b[31mred\u001b[0m \u001b]0;owned\u0007\u009b2J \u202eturned\u2028\r\u0008<script>";
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    write(
+        "caisson-plugin.toml",
+        "id = \"live\"\nversion = \"1.0.0\"\nwit = \"1.0.0\"\nengine = \"javascript\"\n[[actions]]\nname = \"greet\"\n",
+    );
+    write(
+        "plugin.js",
+        &format!(
+            "export function greet() {{
+               caisson.log.warn('logged {EVIL}', {{ field: '{EVIL}' }});
+               caisson.progress(50, 'half {EVIL}');
+               throw new caisson.Failure({{ code: 'EVIL', message: 'failed {EVIL}', retry: 'never' }});
+             }}"
+        ),
+    );
+    let data = tempfile::tempdir().unwrap();
+    let host = Host::new(data.path()).await;
+    let dev = Dev::start(dir.path(), &host);
+    dev.says("live after");
+    assert_eq!(host.run_yaml(&workflow("one"), json!({})).await["status"], "FAILED");
+    for start in ["logged", "half", "failed"] {
+        let line = dev.says(&format!("{start} red"));
+        let steers = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}');
+        assert!(!line.contains(steers), "{line:?}");
+        assert!(line.contains("turned") && line.contains("<script>"), "what it says is seen: {line:?}");
+    }
+}
