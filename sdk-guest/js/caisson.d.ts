@@ -170,6 +170,11 @@ declare global {
     readonly events: { emit(name: string, payload?: unknown, correlationKey?: string | null): void };
     /** A language model. */
     readonly model: { complete(request: unknown): any };
+    /** Tools that the operator connected, named SERVER.TOOL. A call gives a text, or an object where there is more than text. */
+    readonly tools: {
+      list(): { name: string; description: string; parameters: unknown }[];
+      call(name: string, args?: Record<string, unknown>): any;
+    };
     /** Files of the plugin's own package. */
     readonly assets: { read(name: string): Uint8Array | null; text(name: string): string | null };
   };

@@ -82,6 +82,10 @@ export function install(host, utf8, places) {
       },
     },
     model: { complete: (request) => parse(ask("model", (model) => model.complete(json(request, "the request")))) },
+    tools: {
+      list: () => parse(ask("tools", (tools) => tools.listTools())),
+      call: (name, args = {}) => parse(ask("tools", (tools) => tools.call(String(name), json(args, "the arguments")))),
+    },
     assets: {
       read: (name) => host.assets?.read(String(name)) ?? null,
       text(name) {

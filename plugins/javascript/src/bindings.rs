@@ -1,4 +1,4 @@
-//! The generated side of `step.wit`, without the tools that nothing here uses.
+//! The generated side of `step.wit`.
 #![allow(
     missing_docs,
     unsafe_code,
@@ -21,6 +21,7 @@ wit_bindgen::generate!({
             import caisson:step/artifacts@1.0.0;
             import caisson:step/events@1.0.0;
             import caisson:step/model@1.0.0;
+            import caisson:step/tools@1.0.0;
             export caisson:step/executor@1.0.0;
         }
     ",

@@ -28,6 +28,7 @@ pub fn host(host: Rc<dyn Host>, context: &mut Context) -> JsObject {
         ("artifacts", &[("put", artifacts_put), ("get", artifacts_get)]),
         ("events", &[("emit", events_emit)]),
         ("model", &[("complete", model_complete)]),
+        ("tools", &[("listTools", tools_list), ("call", tools_call)]),
     ];
     context.insert_data(Surroundings(host));
     let interfaces: Vec<_> = INTERFACES.iter().map(|(name, functions)| (*name, object(functions, context))).collect();
@@ -254,6 +255,17 @@ fn model_complete(_: &JsValue, given: &[JsValue], context: &mut Context) -> JsRe
     let request = text(given, 0, context)?;
     let result = surroundings(context).complete(&request);
     answer(result, context).map(|response| string(&response))
+}
+
+fn tools_list(_: &JsValue, _: &[JsValue], context: &mut Context) -> JsResult<JsValue> {
+    let result = surroundings(context).tools();
+    answer(result, context).map(|tools| string(&tools))
+}
+
+fn tools_call(_: &JsValue, given: &[JsValue], context: &mut Context) -> JsResult<JsValue> {
+    let (name, arguments) = (text(given, 0, context)?, text(given, 1, context)?);
+    let result = surroundings(context).call_tool(&name, &arguments);
+    answer(result, context).map(|answer| string(&answer))
 }
 
 fn utf8_encode(_: &JsValue, given: &[JsValue], context: &mut Context) -> JsResult<JsValue> {

@@ -33,6 +33,10 @@ pub trait Host {
     fn emit(&self, name: &str, correlation_key: Option<&str>, payload: &str) -> Result<(), Refusal>;
     /// Asks a model: JSON text in and out.
     fn complete(&self, request: &str) -> Result<String, Refusal>;
+    /// The tools there are, as JSON text.
+    fn tools(&self) -> Result<String, Refusal>;
+    /// Calls a tool: JSON text in and out.
+    fn call_tool(&self, name: &str, arguments: &str) -> Result<String, Refusal>;
 }
 
 /// The real one.
@@ -89,5 +93,13 @@ impl Host for Wit {
 
     fn complete(&self, request: &str) -> Result<String, Refusal> {
         wit::model::complete(request)
+    }
+
+    fn tools(&self) -> Result<String, Refusal> {
+        wit::tools::list_tools()
+    }
+
+    fn call_tool(&self, name: &str, arguments: &str) -> Result<String, Refusal> {
+        wit::tools::call(name, arguments)
     }
 }

@@ -7,7 +7,7 @@ The plugin's modules are imported once, when the component is built, and every s
 inside a function is not there when the step runs: import at the top.
 """
 
-from ._capabilities import Response, artifacts, assets, events, http, kv, log, model, progress, secrets
+from ._capabilities import Response, artifacts, assets, events, http, kv, log, model, progress, secrets, tools
 from ._preload import PRELOADED as _PRELOADED
 from ._values import Approval, CapabilityError, Context, Failure, Resumed, Suspend, Wake
 
@@ -29,5 +29,6 @@ __all__ = [
     "model",
     "progress",
     "secrets",
+    "tools",
 ]
 

@@ -150,6 +150,18 @@ class _Model:
         return _json.loads(_ask(_part("model").complete, dumps(request, "the request")))
 
 
+class _Tools:
+    """Tools that the operator connected, named SERVER.TOOL."""
+
+    def list(self) -> Any:
+        """Each with `name`, `description` and `parameters`."""
+        return _json.loads(_ask(_part("tools").list_tools))
+
+    def call(self, name: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """A text, or a dict where there is more than text."""
+        return _json.loads(_ask(_part("tools").call, name, dumps(dict(arguments or {}), "the arguments")))
+
+
 class _Assets:
     """Files of the plugin's own package."""
 
@@ -166,13 +178,14 @@ kv = _Kv()
 artifacts = _Artifacts()
 events = _Events()
 model = _Model()
+tools = _Tools()
 assets = _Assets()
 
 
 def _interfaces() -> dict[str, Any]:
     """The interfaces of this component's world: the build writes it from the manifest."""
     found = {}
-    for name in ("http", "secrets", "kv", "artifacts", "events", "model", "assets"):
+    for name in ("http", "secrets", "kv", "artifacts", "events", "model", "tools", "assets"):
         try:
             found[name] = importlib.import_module(f"wit_world.imports.{name}")
         except ImportError:

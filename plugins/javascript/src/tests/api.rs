@@ -99,9 +99,11 @@ fn state_files_events_secrets_and_models() {
         Fake::default(),
         "const id = caisson.artifacts.put('a.txt', 'é'); caisson.artifacts.put('b', { a: 1 }, 'x/y');
          caisson.events.emit('order.paid', { n: 1 }, 'k'); caisson.events.emit('bare');
-         return [id, [...caisson.artifacts.get(id)], caisson.secrets.get('TOKEN'), caisson.model.complete({ prompt: 'hi' }), caisson.config];",
+         return [id, [...caisson.artifacts.get(id)], caisson.secrets.get('TOKEN'), caisson.model.complete({ prompt: 'hi' }), caisson.tools.list()[0].name,
+           caisson.tools.call('git.log', { n: 1 }), caisson.config];",
     );
-    assert_eq!(result.unwrap(), r#"["id-a.txt",[0,255],"s3cret",{"text":"hello"},{"greeting":"hello"}]"#);
+    let expected = r#"["id-a.txt",[0,255],"s3cret",{"text":"hello"},"git.log","three commits",{"greeting":"hello"}]"#;
+    assert_eq!(result.unwrap(), expected);
     assert_eq!(
         seen,
         [
@@ -109,7 +111,8 @@ fn state_files_events_secrets_and_models() {
             "b x/y [123, 34, 97, 34, 58, 49, 125]",
             r#"order.paid Some("k") {"n":1}"#,
             "bare None null",
-            r#"{"prompt":"hi"}"#
+            r#"{"prompt":"hi"}"#,
+            r#"git.log {"n":1}"#
         ]
     );
 }

@@ -109,6 +109,16 @@ impl Host for Fake {
         self.saw(request.to_owned());
         Ok(r#"{"text":"hello"}"#.to_owned())
     }
+
+    fn tools(&self) -> Result<String, Refusal> {
+        self.allowed()?;
+        Ok(r#"[{"name":"git.log"}]"#.to_owned())
+    }
+
+    fn call_tool(&self, name: &str, arguments: &str) -> Result<String, Refusal> {
+        self.saw(format!("{name} {arguments}"));
+        Ok(r#""three commits""#.to_owned())
+    }
 }
 
 fn call(action: &str, input: &str) -> Invocation {
