@@ -168,7 +168,7 @@ id = "workshop"
 version = "1.0.0"
 wit = "1.0.0"
 engine = "javascript"
-capabilities = ["http:api.example.com", "secrets:TOKEN", "kv", "events", "artifacts", "approval", "model"]
+capabilities = ["http:api.example.com", "secrets:TOKEN", "kv", "events", "artifacts", "approval", "model", "tools:git.log"]
 
 [[actions]]
 name = "order"
@@ -179,6 +179,9 @@ name = "ship"
 
 [[actions]]
 name = "ask"
+
+[[actions]]
+name = "look"
 "#;
 
 const SCRIPT: &str = r#"
@@ -209,6 +212,15 @@ export function ship(input, context) {
   if (!context.resumed) return caisson.suspend({ approval: { message: `Ship ${input.item}?`, approvers: ["team:store"], deadlineMs: 60000 } });
   const { verdict, actor } = context.resumed.wake;
   return { verdict, actor };
+}
+
+export function look(input) {
+  const names = caisson.tools.list().map((tool) => tool.name);
+  try {
+    return { names, said: input.numbers.map((n) => caisson.tools.call("git.log", { n, all: true })) };
+  } catch (error) {
+    return { names, refused: error.code, why: error.message };
+  }
 }
 
 export function ask(input) {
@@ -268,6 +280,23 @@ cases:
     input: {question: which lamp}
     models: {clerk: [{match: lamp, reply: the green one}]}
     expect: {done: the green one}
+  - name: looks with a tool
+    action: look
+    input: {numbers: [1, 2, 2]}
+    tools:
+      - {request: {tool: git.log, arguments: {n: 1, all: true}}, response: one commit}
+      - {request: {tool: git.log, argumentsContain: {n: 2}}, response: {structured: [1, 2]}, times: 2}
+    expect: {done: {names: [git.log], said: [one commit, {structured: [1, 2]}, {structured: [1, 2]}]}}
+  - name: looks with a tool that fails
+    action: look
+    input: {numbers: [1]}
+    tools: [{request: {tool: git.log}, error: {failed: no such branch}}, {request: {tool: git.push}, response: x, times: any}]
+    expect: {done: {names: [git.log], refused: CAPABILITY_FAILED, why: no such branch}}
+  - name: looks with a tool that nobody granted
+    action: look
+    grants: []
+    input: {numbers: [1]}
+    expect: {failure: {code: CAPABILITY_DENIED}}
 "#;
 
 const WRONG: &str = r"
@@ -289,6 +318,11 @@ cases:
     http: [{response: {json: {id: o-9}}}]
     wakes: [{signal: {name: sold}}]
     expect: {suspend: {}}
+  - name: another call
+    action: look
+    input: {numbers: [1]}
+    tools: [{request: {tool: git.log, arguments: {n: 2, all: true}}, response: x}]
+    expect: {doneContains: {refused: CAPABILITY_FAILED}}
 ";
 
 fn workshop() -> tempfile::TempDir {
@@ -304,7 +338,7 @@ fn workshop() -> tempfile::TempDir {
 fn cases_play_the_world_around_a_plugin() {
     let dir = workshop();
     let said = well(dir.path(), &["plugin", "test"]);
-    assert!(said.contains("9 passed, 0 failed"), "{said}");
+    assert!(said.contains("12 passed, 0 failed"), "{said}");
     well(dir.path(), &["plugin", "test", "--replay"]);
     let one = well(dir.path(), &["plugin", "test", "--filter", "never", "--json"]);
     let one = parsed(&one);
@@ -319,7 +353,7 @@ fn a_case_that_fails_says_what_differs() {
     fs::write(dir.path().join("tests/order.test.yaml"), WRONG).unwrap();
     let said = fails(dir.path(), &["plugin", "test"], 1);
     for words in [
-        "0 passed, 4 failed",
+        "0 passed, 5 failed",
         "POST https://api.example.com/orders was sent, but it fits no exchange",
         "expected \"https://api.example.com/carts\"",
         "was not sent",
@@ -330,6 +364,8 @@ fn a_case_that_fails_says_what_differs() {
         "events: expected [], got [\"order.paid\"]",
         "artifacts: expected [], got [\"receipt.txt\"]",
         "does not wait for the signal 'sold' (it waits for paid)",
+        "git.log {\"n\":1,\"all\":true} was called, but it fits no exchange; tools[0] comes nearest: arguments.n: expected 2",
+        "tools[0]: git.log was not called",
         "[secret:TOKEN]",
     ] {
         assert!(said.contains(words), "nothing of '{words}' in:\n{said}");

@@ -29,7 +29,7 @@ const RANDOM_KEY: [u8; 32] = *b"the same random numbers each run";
 /// How it is set up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Setup {
-    /// Whether HTTP is answered by the stage, and nothing leaves this machine.
+    /// Whether HTTP and tools are answered by the stage, and nothing leaves this machine.
     pub mocked: bool,
     /// Whether fuel is counted.
     pub fuel: bool,
@@ -202,7 +202,12 @@ fn config(files: &Path, current: &Arc<Current>, models: Arc<Models>, setup: Setu
         ..RuntimeConfig::default()
     };
     if setup.mocked {
-        return RuntimeConfig { resolver: current.clone(), transport: Some(current.clone()), ..config };
+        return RuntimeConfig {
+            resolver: current.clone(),
+            transport: Some(current.clone()),
+            tools: current.clone(),
+            ..config
+        };
     }
     config
 }

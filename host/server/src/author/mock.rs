@@ -1,79 +1,42 @@
-//! HTTP without a network: a case lists the exchanges that it expects, and every request has to be one of them.
+//! The world without the world: a case lists what it expects to be asked, and every question has to be one of these.
 
-use std::collections::BTreeMap;
+mod http;
+mod tools;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use caisson_runtime::{TransportError, TransportReply, TransportRequest};
+pub use http::{Body, Exchange};
+pub use tools::ToolExchange;
+
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::compare::{Difference, Mode, differences, fits, shortened};
+use super::compare::Difference;
 
-/// A request and its answer, as a case writes them.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Exchange {
-    #[serde(default)]
-    request: Request,
-    #[serde(default)]
-    response: Option<Response>,
-    #[serde(default)]
-    error: Option<NoAnswer>,
-    #[serde(default)]
-    times: Times,
-}
+/// What a case expects to be asked, with its answer.
+pub trait Expected {
+    /// What is asked.
+    type Asked;
 
-/// What a request has to look like; what is absent fits anything.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Request {
-    method: Option<String>,
-    url: Option<String>,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "present")]
-    json: Option<Value>,
-    #[serde(default, deserialize_with = "present")]
-    json_contains: Option<Value>,
-    body: Option<String>,
-    body_contains: Option<String>,
-}
+    /// The case's field that lists them.
+    const FIELD: &'static str;
+    /// What becomes of a question.
+    const WORD: &'static str;
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Response {
-    status: Option<u16>,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-    #[serde(flatten)]
-    body: Body,
-}
-
-/// Bytes as a case writes them: at most one of the three.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Body {
-    #[serde(default, deserialize_with = "present")]
-    json: Option<Value>,
-    #[serde(rename = "body")]
-    text: Option<String>,
-    base64: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum NoAnswer {
-    Timeout,
-    Refused,
+    /// What it is about, for people.
+    fn name(&self) -> String;
+    /// How often it answers.
+    fn times(&self) -> Times;
+    /// What of a question does not fit.
+    fn misfits(&self, asked: &Self::Asked) -> Vec<Difference>;
 }
 
 /// How often an exchange answers.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "Value")]
-enum Times {
+pub enum Times {
+    /// So often.
     Exactly(u64),
+    /// As often as it is asked, or never.
     Any,
 }
 
@@ -100,170 +63,70 @@ pub fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Valu
     Value::deserialize(deserializer).map(Some)
 }
 
-impl Body {
-    /// The bytes, and whether they are JSON; `None` if nothing is said.
-    pub fn bytes(&self) -> Result<Option<(Vec<u8>, bool)>, String> {
-        match (&self.json, &self.text, &self.base64) {
-            (None, None, None) => Ok(None),
-            (Some(json), None, None) => Ok(Some((json.to_string().into_bytes(), true))),
-            (None, Some(text), None) => Ok(Some((text.clone().into_bytes(), false))),
-            (None, None, Some(text)) => {
-                let bytes = STANDARD.decode(text.trim()).map_err(|error| format!("base64: {error}"))?;
-                Ok(Some((bytes, false)))
-            }
-            _ => Err("write one of json, body and base64".to_owned()),
-        }
-    }
-}
+/// What a case expects to be asked, and what became of it.
+pub struct Expectations<E>(Mutex<State<E>>);
 
-impl Exchange {
-    /// Whether it makes sense.
-    pub fn check(&self) -> Result<(), String> {
-        if self.response.is_some() == self.error.is_some() {
-            return Err("an exchange has either a response or an error".to_owned());
-        }
-        if let Some(response) = &self.response {
-            response.body.bytes()?;
-        }
-        Ok(())
-    }
-
-    fn name(&self) -> String {
-        let method = self.request.method.as_deref().unwrap_or("any method");
-        format!("{method} {}", self.request.url.as_deref().unwrap_or("any address"))
-    }
-
-    fn reply(&self) -> Result<TransportReply, TransportError> {
-        match self.error {
-            Some(NoAnswer::Timeout) => return Err(TransportError::Timeout),
-            Some(NoAnswer::Refused) => {
-                return Err(TransportError::Unavailable("the connection was refused".to_owned()));
-            }
-            None => {}
-        }
-        let Response { status, headers, body } = self.response.clone().unwrap_or_default();
-        let body = body.bytes().map_err(TransportError::Other)?;
-        let mut headers: Vec<(String, String)> = headers.into_iter().collect();
-        let typed = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
-        if let Some((_, true)) = &body
-            && !typed
-        {
-            headers.push(("content-type".to_owned(), "application/json".to_owned()));
-        }
-        let body = body.map_or_else(Bytes::new, |(bytes, _)| bytes.into());
-        Ok(TransportReply { status: status.unwrap_or(200), headers, body })
-    }
-
-    /// What of a request does not fit.
-    fn misfits(&self, request: &TransportRequest) -> Vec<Difference> {
-        let Request { method, url, headers, json, json_contains, body, body_contains } = &self.request;
-        let mut found = Vec::new();
-        let mut text = |path: &str, expected: &str, got: &str| {
-            found.push(Difference::new(path, format!("expected {expected:?}, got {:?}", shortened(got))));
-        };
-        if let Some(method) = method.as_deref().filter(|method| !method.eq_ignore_ascii_case(&request.method)) {
-            text("method", method, &request.method);
-        }
-        if let Some(url) = url.as_deref().filter(|url| !url_fits(url, &request.url)) {
-            text("url", url, &request.url);
-        }
-        for (name, expected) in headers {
-            let values: Vec<&str> = request
-                .headers
-                .iter()
-                .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-                .map(|(_, value)| value.as_str())
-                .collect();
-            if !values.contains(&expected.as_str()) {
-                text(&format!("headers.{name}"), expected, &values.join(", "));
-            }
-        }
-        let sent = &request.body[..];
-        let sent_text = String::from_utf8_lossy(sent);
-        if let Some(expected) = body.as_deref().filter(|expected| *expected != sent_text) {
-            text("body", expected, &sent_text);
-        }
-        if let Some(part) = body_contains.as_deref().filter(|part| !sent_text.contains(*part)) {
-            text("bodyContains", part, &sent_text);
-        }
-        for (path, expected, mode) in [("json", json, Mode::Equal), ("jsonContains", json_contains, Mode::Subset)] {
-            let Some(expected) = expected else { continue };
-            match serde_json::from_slice::<Value>(sent) {
-                Ok(got) if fits(expected, &got, mode) => {}
-                Ok(got) => found.extend(differences(path, expected, &got, mode)),
-                Err(_) => {
-                    found.push(Difference::new(path, format!("the body is no JSON: {:?}", shortened(&sent_text))));
-                }
-            }
-        }
-        found
-    }
-}
-
-/// The same address, or one that begins so.
-fn url_fits(expected: &str, got: &str) -> bool {
-    match expected.strip_suffix('*') {
-        Some(start) => got.starts_with(start),
-        // An address without a path is sent with one.
-        None => expected == got || format!("{expected}/") == got,
-    }
-}
-
-/// The exchanges of a case, and what became of them.
-#[derive(Default)]
-pub struct Exchanges(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    exchanges: Vec<(Exchange, u64)>,
+struct State<E> {
+    /// With how often each has answered.
+    expected: Vec<(E, u64)>,
     problems: Vec<Difference>,
 }
 
-impl Exchanges {
+impl<E> Default for Expectations<E> {
+    fn default() -> Self {
+        Self(Mutex::new(State { expected: Vec::new(), problems: Vec::new() }))
+    }
+}
+
+impl<E: Expected + Clone> Expectations<E> {
     /// Expects these.
-    pub fn new(exchanges: Vec<Exchange>) -> Self {
-        let exchanges = exchanges.into_iter().map(|exchange| (exchange, 0)).collect();
-        Self(Mutex::new(State { exchanges, problems: Vec::new() }))
+    pub fn new(expected: Vec<E>) -> Self {
+        let expected = expected.into_iter().map(|one| (one, 0)).collect();
+        Self(Mutex::new(State { expected, problems: Vec::new() }))
     }
 
-    /// Answers a request by the first exchange that fits and is not used up.
-    pub fn answer(&self, request: &TransportRequest) -> Result<TransportReply, TransportError> {
+    /// The first that fits and is not used up; else there is a problem. `shown` is the question for people.
+    fn take(&self, asked: &E::Asked, shown: &str) -> Option<E> {
         let mut state = self.0.lock();
-        let open = |(exchange, used): &(Exchange, u64)| match exchange.times {
+        let open = |(expected, used): &(E, u64)| match expected.times() {
             Times::Any => true,
             Times::Exactly(times) => *used < times,
         };
-        let fitting = state.exchanges.iter_mut().find(|one| open(one) && one.0.misfits(request).is_empty());
-        if let Some((exchange, used)) = fitting {
+        let fitting = state.expected.iter_mut().find(|one| open(one) && one.0.misfits(asked).is_empty());
+        if let Some((expected, used)) = fitting {
             *used += 1;
-            return exchange.reply();
+            return Some(expected.clone());
         }
-        let sent = format!("{} {}", request.method, request.url);
-        let near = state.exchanges.iter().enumerate().filter(|(_, one)| open(one));
+        let near = state.expected.iter().enumerate().filter(|(_, one)| open(one));
         let near =
-            near.map(|(at, (exchange, _))| (at, exchange.misfits(request))).min_by_key(|(_, misfits)| misfits.len());
+            near.map(|(at, (expected, _))| (at, expected.misfits(asked))).min_by_key(|(_, misfits)| misfits.len());
         let why = match near {
-            None => "no further request was expected".to_owned(),
+            None => "nothing further was expected".to_owned(),
             Some((at, misfits)) => {
                 let misfits: Vec<String> = misfits.iter().map(ToString::to_string).collect();
-                format!("it fits no exchange; http[{at}] comes nearest: {}", misfits.join("; "))
+                format!("it fits no exchange; {}[{at}] comes nearest: {}", E::FIELD, misfits.join("; "))
             }
         };
-        state.problems.push(Difference::new("http", format!("{sent} was sent, but {why}")));
-        Err(TransportError::Other(format!("this test expects no such request: {sent}")))
+        state.problems.push(Difference::new(E::FIELD, format!("{shown} was {}, but {why}", E::WORD)));
+        None
+    }
+
+    /// What is expected, each as `look` sees it.
+    fn each<T>(&self, look: impl FnMut(&E) -> T) -> Vec<T> {
+        self.0.lock().expected.iter().map(|(expected, _)| expected).map(look).collect()
     }
 
     /// What went wrong, and what was never asked for.
     pub fn problems(&self) -> Vec<Difference> {
         let state = self.0.lock();
-        let unused = state.exchanges.iter().enumerate().filter_map(|(at, (exchange, used))| match exchange.times {
+        let unused = state.expected.iter().enumerate().filter_map(|(at, (expected, used))| match expected.times() {
             Times::Exactly(times) if *used < times => {
-                let name = exchange.name();
+                let name = expected.name();
                 let problem = match *used {
-                    0 => format!("{name} was not sent"),
-                    used => format!("{name} was sent {used} times and not {times}"),
+                    0 => format!("{name} was not {}", E::WORD),
+                    used => format!("{name} was {} {used} times and not {times}", E::WORD),
                 };
-                Some(Difference::new(format!("http[{at}]"), problem))
+                Some(Difference::new(format!("{}[{at}]", E::FIELD), problem))
             }
             _ => None,
         });

@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::ports::{
     ArtifactRow, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, LogLine, LogSink, Page, PageRequest,
-    Record, Secret, Secrets, SessionLine, SessionRow, StoreError,
+    Record, Secret, Secrets, ServerState, ServerStatus, SessionLine, SessionRow, StoreError, Tool, ToolAnswer,
+    ToolCall, ToolError, Tools,
 };
 use caisson_runtime::{MemoryJournal, Resolver, Transport, TransportError, TransportReply, TransportRequest};
 use parking_lot::{Mutex, RwLock};
 
-use super::mock::Exchanges;
+use super::mock::{Exchange, Expectations, ToolExchange};
 
 /// Where every name is found when nothing is sent: a public address, or the host would refuse to go there.
 const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1));
@@ -28,7 +29,9 @@ pub struct Stage {
     /// Records, small state, events and files.
     pub journal: MemoryJournal,
     /// Answers to HTTP requests.
-    pub http: Exchanges,
+    pub http: Expectations<Exchange>,
+    /// Answers of tools.
+    pub tools: Expectations<ToolExchange>,
     /// What was logged.
     pub lines: Mutex<Vec<LogLine>>,
     /// Takes each line as it is written.
@@ -71,6 +74,32 @@ impl LogSink for Current {
 impl Transport for Current {
     async fn send(&self, request: TransportRequest) -> Result<TransportReply, TransportError> {
         Self::get(self).http.answer(&request)
+    }
+}
+
+#[async_trait]
+impl Tools for Current {
+    fn servers(&self, _: &Realm) -> Vec<ServerStatus> {
+        let status = |name: String| ServerStatus {
+            name: name.into(),
+            file: "the case".into(),
+            command: String::new(),
+            state: ServerState::Running,
+            pid: None,
+            protocol: None,
+            tools: None,
+            calls: 0,
+            problem: None,
+        };
+        Self::get(self).tools.servers().into_iter().map(status).collect()
+    }
+
+    async fn tools(&self, _: &Realm, server: &str) -> Result<Vec<Tool>, ToolError> {
+        Ok(Self::get(self).tools.of_server(server))
+    }
+
+    async fn call(&self, call: ToolCall) -> ToolAnswer {
+        ToolAnswer { result: Self::get(self).tools.answer(&call), secrets: Vec::new() }
     }
 }
 

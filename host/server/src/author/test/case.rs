@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::super::local::Place;
-use super::super::mock::{Body, Exchange, present};
+use super::super::mock::{Body, Exchange, ToolExchange, present};
 use super::super::wake::Waking;
 
 /// 2026-01-01T00:00:00Z: where a case's clock starts when it says nothing else.
@@ -44,6 +44,9 @@ pub struct Case {
     /// HTTP requests and their answers.
     #[serde(default)]
     pub http: Vec<Exchange>,
+    /// Calls of tools and their answers.
+    #[serde(default)]
+    pub tools: Vec<ToolExchange>,
     /// Small state that is there before.
     #[serde(default)]
     pub kv: Map<String, Value>,
@@ -176,6 +179,9 @@ impl Case {
         }
         for (at, exchange) in self.http.iter().enumerate() {
             exchange.check().map_err(|problem| anyhow!("http[{at}]: {problem}"))?;
+        }
+        for (at, exchange) in self.tools.iter().enumerate() {
+            exchange.check().map_err(|problem| anyhow!("tools[{at}]: {problem}"))?;
         }
         for (at, waking) in self.wakes.iter().enumerate() {
             waking.event().map_err(|problem| anyhow!("wakes[{at}]: {problem}"))?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::compare::{DIFFERENCES_MAX, Difference, Mode, differences, shown};
 use super::super::local::{Local, Place, Ran, Turn};
-use super::super::mock::Exchanges;
+use super::super::mock::Expectations;
 use super::super::stage::Stage;
 use super::super::{lines, wake};
 use super::case::Case;
@@ -42,7 +42,7 @@ pub async fn play(local: &Local, case: &Case, replay: bool) -> anyhow::Result<Pl
     let place = case.place();
     let stage = Arc::new(stage(local, case, &place).await?);
     local.current.set(Arc::clone(&stage));
-    set_models(local, &case.models)?;
+    set_models(local, &case.models, &stage)?;
     let grants = case.grants.clone().unwrap_or_else(|| local.package.asks.clone());
     local.place(grants, Json::of(&case.config)).await?;
     let mut show = Show {
@@ -59,7 +59,12 @@ pub async fn play(local: &Local, case: &Case, replay: bool) -> anyhow::Result<Pl
 }
 
 async fn stage(local: &Local, case: &Case, place: &Place) -> anyhow::Result<Stage> {
-    let stage = Stage { secrets: case.secrets.clone(), http: Exchanges::new(case.http.clone()), ..Stage::default() };
+    let stage = Stage {
+        secrets: case.secrets.clone(),
+        http: Expectations::new(case.http.clone()),
+        tools: Expectations::new(case.tools.clone()),
+        ..Stage::default()
+    };
     let scope = local.kv_scope(place);
     let preset = case.kv.iter().map(|(key, value)| Effect::SetKey {
         scope: scope.clone(),
@@ -80,10 +85,15 @@ pub fn stored(value: &Value) -> Vec<u8> {
     }
 }
 
-fn set_models(local: &Local, models: &Map<String, Value>) -> anyhow::Result<()> {
+/// The agents of a case may call whatever tool it has: what they may is in files that a case does not know.
+fn set_models(local: &Local, models: &Map<String, Value>, stage: &Stage) -> anyhow::Result<()> {
     let script = Scripted::parse(&json!({"agents": models}).to_string()).context("models")?;
     local.models.set_provider(MODEL, Arc::new(script));
-    let agents = models.keys().map(|name| AgentSpec::new(name, format!("{MODEL}/{name}"), ""));
+    let tools: Vec<String> = stage.tools.names().into_iter().collect();
+    let agents = models.keys().map(|name| AgentSpec {
+        tools: tools.clone(),
+        ..AgentSpec::new(name, format!("{MODEL}/{name}"), "")
+    });
     local.models.set_agents(ENVIRONMENT, agents);
     Ok(())
 }
@@ -142,6 +152,7 @@ impl Show<'_> {
         let expect = &self.case.expect;
         self.played.lines = self.stage.lines.lock().iter().map(lines::text).collect();
         self.played.problems.extend(self.stage.http.problems());
+        self.played.problems.extend(self.stage.tools.problems());
         self.played.problems.extend(verdict::end(expect, &ended));
         let around = verdict::around(self.local, &self.stage, &self.place, expect, &self.played.lines).await?;
         self.played.problems.extend(around);
