@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 
 use super::Section;
 use super::host::BenchHost;
-use super::load::runs;
+use super::load::{Load, runs};
 use super::parts::{AT_ONCE, float};
+use crate::api::sessions::SessionList;
 use crate::cli::Environment;
 use crate::cli::workflows::save;
+use crate::client::segment;
 
 const WORKFLOW: &str = "bench-agent";
 /// Answers of the model until the last one.
@@ -69,7 +71,29 @@ async fn measure(host: &BenchHost, section: &mut Section) -> anyhow::Result<()> 
     if let (Some(before), Some(peak)) = (memory, peak) {
         section.add("memory for a run in flight", (peak - before).max(0.0) / float(AT_ONCE) / MIB, "MiB");
     }
+    let transcripts = transcripts(host, &load).await?;
+    section.add("bytes of transcript for a turn", transcripts.bytes / turns, "B");
+    section.add("lines of transcript for a turn", transcripts.lines / turns, "");
     Ok(())
+}
+
+/// What is kept of what the agents of some runs said.
+struct Transcripts {
+    bytes: f64,
+    lines: f64,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "megabytes at most")]
+async fn transcripts(host: &BenchHost, load: &Load) -> anyhow::Result<Transcripts> {
+    let (mut bytes, mut lines) = (0, 0);
+    for run in &load.ids {
+        let list: SessionList = host.client().get(&format!("/workflow-runs/{}/sessions", segment(run)), &[]).await?;
+        for session in list.sessions {
+            bytes += session.size_bytes;
+            lines += u64::from(session.lines);
+        }
+    }
+    Ok(Transcripts { bytes: bytes as f64, lines: lines as f64 })
 }
 
 fn write_environment(directory: &Path, url: &str) -> std::io::Result<()> {

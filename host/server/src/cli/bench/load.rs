@@ -36,6 +36,8 @@ pub struct Load {
     pub latencies: Vec<Duration>,
     /// How the runs ended.
     pub statuses: Vec<String>,
+    /// Their ids.
+    pub ids: Vec<String>,
 }
 
 impl Load {
@@ -86,21 +88,22 @@ pub async fn runs_over(
             while next.fetch_add(1, Ordering::Relaxed) < count {
                 let start = Instant::now();
                 let run = start_run(&client, body.clone(), wait).await?;
-                done.push((start.elapsed(), run.status));
+                done.push((start.elapsed(), run));
             }
             anyhow::Ok(done)
         });
     }
-    let (mut latencies, mut statuses) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let (mut latencies, mut statuses, mut ids) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(done) = workers.join_next().await {
-        for (latency, status) in done.context("a load worker broke")?? {
+        for (latency, run) in done.context("a load worker broke")?? {
             latencies.push(latency);
-            statuses.push(status);
+            statuses.push(run.status);
+            ids.push(run.id);
         }
     }
     let wall = begin.elapsed();
     latencies.sort_unstable();
-    Ok(Load { wall, latencies, statuses })
+    Ok(Load { wall, latencies, statuses, ids })
 }
 
 /// Starts a run, and waits for its end if asked to.
