@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::cluster::Shared;
-use support::{Host, caisson};
+use support::{Host, PATIENCE, caisson};
 use tokio::sync::watch;
 
 /// Starts a run at a host: the status, the value of `retry-after`, the answer.
@@ -321,4 +321,61 @@ async fn a_step_that_five_hosts_die_with_is_found_dead_and_replayed() {
     assert_eq!((&ended["status"], &ended["output"]), (&json!("COMPLETED"), &json!({"n": 7, "body": {"ok": true}})));
     assert_eq!((gate.asked(), gate.asked_now()), (6, 1), "what had succeeded is used again");
     assert_eq!(holder.run(&run).await["status"], "FAILED", "an ended run does not move");
+}
+
+/// A watched run whose agent works between two signals, at whichever host.
+const WATCHED: &str = "
+id: watched
+states:
+- {name: begin, type: signal, signal: begin, next: work}
+- {name: work, type: operation, action: agent.run, input: {agent: worker, task: go, session: research}, next: finish}
+- {name: finish, type: signal, signal: finish, end: true}";
+
+/// Reads a stream until an agent has its answer; what was read.
+async fn agent_ends(stream: &mut reqwest::Response) -> String {
+    let mut text = String::new();
+    let reading = async {
+        loop {
+            let ended = |line: &str| {
+                let live: Option<Value> = line.strip_prefix("data: ").and_then(|data| serde_json::from_str(data).ok());
+                live.is_some_and(|live| live["type"] == "agent.updated" && live["status"] == "COMPLETED")
+            };
+            if text.lines().any(ended) {
+                return;
+            }
+            let chunk = stream.chunk().await.unwrap().expect("the stream goes on");
+            text.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, reading).await;
+    assert!(found.is_ok(), "no agent ends in {text}");
+    text
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_watches_at_another_host_sees_how_agents_go_on() {
+    let shared = Shared::start();
+    let files = shared.dir.path().join("environment");
+    std::fs::create_dir_all(files.join("agents")).unwrap();
+    std::fs::write(files.join("agents/worker.prompt"), "---\nmodel: scripted/m\n---\nYou work.\n").unwrap();
+    std::fs::write(files.join("models.toml"), "[providers.scripted]\nkind = \"scripted\"\nscript = \"a.json\"\n")
+        .unwrap();
+    std::fs::write(files.join("a.json"), r#"{"agents": {"*": [{"reply": {"found": 1}}]}}"#).unwrap();
+    let start = async |number| shared.setup(number).arg("--env", files.to_str().unwrap()).start().await;
+    let hosts = [start(0).await, start(1).await];
+    hosts[0].save(WATCHED).await;
+    // Whichever host takes the step, the other one has it from somewhere else.
+    let run = hosts[0].start_run("watched", json!({})).await;
+    let path = format!("/workflow-runs/{run}/stream");
+    let mut streams = Vec::new();
+    for host in &hosts {
+        streams.push(host.request(Method::GET, &path).send().await.unwrap());
+    }
+    hosts[0].post(&format!("/workflow-runs/{run}/signals"), json!({"name": "begin"})).await;
+    for stream in &mut streams {
+        let seen = agent_ends(stream).await;
+        assert!(seen.contains("event: workflow.agent.updated") && seen.contains("\"name\":\"research\""), "{seen}");
+    }
+    hosts[1].post(&format!("/workflow-runs/{run}/signals"), json!({"name": "finish"})).await;
+    assert_eq!(hosts[1].end(&run).await["status"], "COMPLETED");
 }

@@ -90,10 +90,9 @@ fn set_models(local: &Local, models: &Map<String, Value>, stage: &Stage) -> anyh
     let script = Scripted::parse(&json!({"agents": models}).to_string()).context("models")?;
     local.models.set_provider(MODEL, Arc::new(script));
     let tools: Vec<String> = stage.tools.names().into_iter().collect();
-    let agents = models.keys().map(|name| AgentSpec {
-        tools: tools.clone(),
-        ..AgentSpec::new(name, format!("{MODEL}/{name}"), "")
-    });
+    let agents = models
+        .keys()
+        .map(|name| AgentSpec { tools: tools.clone(), ..AgentSpec::new(name, format!("{MODEL}/{name}"), "") });
     local.models.set_agents(ENVIRONMENT, agents);
     Ok(())
 }
