@@ -84,7 +84,7 @@ async fn a_finished_run_is_archived_then_erased_then_gone() {
     assert!(host.metric("caisson_runs_archived_total").await.unwrap() >= 1.0);
     let date = &ended["completedAt"].as_str().unwrap()[..10];
     let file = dir.path().join(format!("archive/default/default/order/{date}/{run}.jsonl"));
-    assert_eq!(archives(dir.path()), [file.clone()]);
+    assert_eq!(archives(dir.path()), std::slice::from_ref(&file));
     let written = lines(&file);
     let of = |kind: &str| written.iter().filter_map(|line| line.get(kind)).collect::<Vec<_>>();
     let head = &written[0]["archive"];

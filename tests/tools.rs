@@ -257,7 +257,7 @@ async fn killed_in_the_middle_of_a_loop_no_recorded_call_is_sent_again() {
         repeated += extra;
         let expected = format!(
             "{}answer: ",
-            (0..TURNS - 1).map(|turn| format!("answer: |tool: Echo: {task} {turn}|")).collect::<String>()
+            (0..TURNS - 1).map(|turn| format!("answer: |tool: Echo: {task} {turn}|")).collect::<Vec<_>>().concat()
         );
         let said = transcript(&host, &run).await;
         assert_eq!(said[3..].join("|"), expected + "{\"ok\": true}", "seed {seed}, round {round}");

@@ -69,7 +69,7 @@ enum Command {
     /// Start with embedded defaults, run a demonstration, keep serving.
     Up(up::UpArgs),
     /// Serve the API.
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Run a workflow file to its end, or start a workflow of a host.
     Run(run::RunArgs),
     /// Check workflow files.
@@ -151,7 +151,7 @@ pub async fn execute(cli: Cli) -> anyhow::Result<Outcome> {
     let connection = cli.connection;
     match cli.command {
         Command::Up(args) => up::execute(args).await,
-        Command::Serve(args) => serve::execute(args).await,
+        Command::Serve(args) => serve::execute(*args).await,
         Command::Run(args) => run::execute(args, &connection).await,
         Command::Validate(args) => validate::execute(args, &connection).await,
         Command::Workflows(command) => workflows::execute(command, &connection).await,

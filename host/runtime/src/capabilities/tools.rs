@@ -117,7 +117,7 @@ impl Host for State {
                         format!("tool '{name}' answered with {} bytes after {ms} ms", json.get().len()),
                     ),
                     Err(error) => {
-                        state.say(LogLevel::Warn, format!("tool '{name}' gave {} after {ms} ms", kind(error)))
+                        state.say(LogLevel::Warn, format!("tool '{name}' gave {} after {ms} ms", kind(error)));
                     }
                 }
                 // What the server was given, and what the guest may know.

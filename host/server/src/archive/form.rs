@@ -29,7 +29,8 @@ pub enum Line {
     /// A session of an agent.
     Session(wire::Session),
     /// A line of the session before it.
-    SessionLine(Transcript),
+    #[serde(rename = "sessionLine")]
+    Said(Transcript),
     /// A business event that a plugin emitted.
     Emitted(wire::BusinessEvent),
     /// A file that a step made: its name and hash, without its bytes.

@@ -81,7 +81,7 @@ pub fn lines(source: impl BufRead, mut each: impl FnMut(Line)) -> Result<Verifie
             | Line::Value(_)
             | Line::Log(_)
             | Line::Session(_)
-            | Line::SessionLine(_)
+            | Line::Said(_)
             | Line::Emitted(_)
             | Line::Artifact(_) => {}
         }

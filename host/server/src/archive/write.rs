@@ -217,7 +217,7 @@ impl ArchiveDir {
             let Some(last) = page.last() else { return Ok(()) };
             after = last.number;
             for line in page {
-                out.add(&Line::SessionLine(Transcript::new(&row.id, line))).await?;
+                out.add(&Line::Said(Transcript::new(&row.id, line))).await?;
             }
         }
     }
@@ -324,13 +324,13 @@ impl Partly {
 struct Lines {
     file: BufWriter<File>,
     sha256: Sha256,
-    lines: u64,
+    count: u64,
     text: Vec<u8>,
 }
 
 impl Lines {
     fn new(file: File) -> Self {
-        Self { file: BufWriter::with_capacity(WRITE_BYTES, file), sha256: Sha256::new(), lines: 0, text: Vec::new() }
+        Self { file: BufWriter::with_capacity(WRITE_BYTES, file), sha256: Sha256::new(), count: 0, text: Vec::new() }
     }
 
     async fn add(&mut self, line: &Line) -> io::Result<()> {
@@ -338,13 +338,13 @@ impl Lines {
         serde_json::to_writer(&mut self.text, line)?;
         self.text.push(b'\n');
         self.sha256.update(&self.text);
-        self.lines += 1;
+        self.count += 1;
         self.file.write_all(&self.text).await
     }
 
     async fn end(&mut self) -> io::Result<()> {
         let sha256 = hex(&self.sha256.clone().finalize());
-        self.add(&Line::End(End { lines: self.lines, sha256 })).await
+        self.add(&Line::End(End { lines: self.count, sha256 })).await
     }
 
     /// Makes them durable.

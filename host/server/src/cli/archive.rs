@@ -175,7 +175,7 @@ fn show(file: &Path, json: bool) -> anyhow::Result<Outcome> {
         ("created", &moment(&run.created_at)),
         ("ended", &moment(or_dash(run.completed_at.as_deref()))),
         ("input", &shorten(&value(&run.input), VALUE_CHARS_MAX)),
-        ("output", or_dash(run.output.as_ref().map(|output| value(output)).as_deref())),
+        ("output", or_dash(run.output.as_ref().map(value).as_deref())),
         ("error", or_dash(run.error.as_ref().map(|error| error.0.get()))),
         ("events", &format!("{events}, verified")),
     ] {

@@ -23,7 +23,7 @@ impl EventSink for Logs {
         for step in steps {
             if let Some(end) = step.completed_at {
                 let error_type = step.error.as_ref().and_then(code);
-                line(run, step, (step.attempt, step.status), end, error_type, "step ended");
+                line(run, step, (step.attempt, step.status), end, error_type.as_deref(), "step ended");
             }
         }
         for event in events.iter().filter(|event| &*event.kind == "step.retrying") {
@@ -36,7 +36,7 @@ impl EventSink for Logs {
                     Ok(_) | Err(_) => (step.attempt, step.error.as_ref().and_then(code)),
                 };
                 let failed = (next.saturating_sub(1), StepStatus::Retrying);
-                line(run, step, failed, event.at, error_type, "attempt failed");
+                line(run, step, failed, event.at, error_type.as_deref(), "attempt failed");
             }
         }
         if let Some(end) = ended(run, events) {
@@ -59,7 +59,7 @@ fn line(
     step: &StepRow,
     (attempt, status): (u32, StepStatus),
     end: Timestamp,
-    error_type: Option<String>,
+    error_type: Option<&str>,
     what: &str,
 ) {
     let start = step.started_at.unwrap_or(step.created_at);

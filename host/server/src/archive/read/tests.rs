@@ -70,7 +70,7 @@ fn ended(mut lines: Vec<String>) -> Vec<String> {
 }
 
 fn text(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
 fn read(bytes: &[u8]) -> Result<Verified, String> {

@@ -150,13 +150,13 @@ mod tests {
         Expectations::new(serde_json::from_value(list).expect("it reads"))
     }
 
-    fn call(tool: &str, arguments: Value) -> ToolCall {
+    fn call(tool: &str, arguments: &Value) -> ToolCall {
         let (server, tool) = tool.split_once('.').expect("a name");
         ToolCall {
             realm: realm(),
             server: server.to_owned(),
             tool: tool.to_owned(),
-            arguments: Json::of(&arguments),
+            arguments: Json::of(arguments),
             idempotency_key: "k".to_owned(),
             timeout: Duration::from_secs(1),
             result_bytes_max: 20,
@@ -182,7 +182,7 @@ mod tests {
                 Err(ToolError::Failed("this test expects no such call of git.log".to_owned())),
             ),
         ] {
-            let answer = tools.answer(&call(tool, arguments.clone())).map(|json| json.value());
+            let answer = tools.answer(&call(tool, &arguments)).map(|json| json.value());
             assert_eq!(answer, expected, "{tool} {arguments}");
         }
         let problems: Vec<String> = tools.problems().iter().map(ToString::to_string).collect();
