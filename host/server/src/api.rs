@@ -33,7 +33,7 @@ pub mod sessions;
 pub mod steps;
 pub mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod tool_servers;
 pub mod values;
 pub mod versions;

@@ -81,15 +81,16 @@ impl Trials for Echo {
     }
 }
 
-struct Surface {
+/// The whole surface over a store in memory.
+pub(crate) struct Surface {
     router: Router,
     api: super::AppState,
-    store: Arc<MemoryStore>,
+    pub(crate) store: Arc<MemoryStore>,
     directory: tempfile::TempDir,
 }
 
 impl Surface {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(Observe::default()).await
     }
 
@@ -136,7 +137,7 @@ impl Surface {
         Self { router: router(api.clone()), api, store, directory }
     }
 
-    async fn key(&self, role: Role, tenant: &str) -> String {
+    pub(crate) async fn key(&self, role: Role, tenant: &str) -> String {
         let made = keys::make("somebody", role, Vec::new(), tenant.into(), self.api.now()).expect("makes a key");
         self.api.store().add_key(&made.row).await.expect("stores it");
         made.key
@@ -149,7 +150,7 @@ impl Surface {
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
-    async fn call(&self, key: Option<&str>, method: &str, path: &str, body: &str) -> (StatusCode, Value) {
+    pub(crate) async fn call(&self, key: Option<&str>, method: &str, path: &str, body: &str) -> (StatusCode, Value) {
         let mut request = Request::builder().method(method).uri(path);
         if let Some(key) = key {
             request = request.header("authorization", format!("Bearer {key}"));

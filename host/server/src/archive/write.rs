@@ -372,3 +372,6 @@ impl Pages {
         page.items
     }
 }
+
+#[cfg(test)]
+mod tests;
