@@ -9,13 +9,12 @@ mod web;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Host, PATIENCE, Setup};
-use web::{Seen, Web};
+use support::{Host, Setup};
+use web::{Latch, Seen, Web};
 
 /// Built from source, as the build of the host builds its own plugins.
 fn hostile_plugin() -> PathBuf {
@@ -75,13 +74,10 @@ async fn a_hostile_step_fails_by_name_and_others_go_on() {
 }
 
 /// The model has its answer when the test says so.
-static ANSWERS: AtomicBool = AtomicBool::new(false);
+static ANSWERS: Latch = Latch::new();
 
 fn patient_model(_: &Seen) -> Value {
-    let until = Instant::now() + PATIENCE;
-    while !ANSWERS.load(Ordering::Relaxed) && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    ANSWERS.pass();
     let message = json!({"role": "assistant", "content": "{\"ok\": true}"});
     json!({"model": "m", "choices": [{"message": message}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}})
 }
@@ -162,7 +158,7 @@ async fn a_plugin_reaches_no_session_of_another_one_in_its_run() {
     })
     .await;
     assert_eq!(transcript(&host, &run, &session).await, before, "nothing was added while the agent waits");
-    ANSWERS.store(true, Ordering::Relaxed);
+    ANSWERS.open();
     let ended = host.end(&run).await;
     assert_eq!(ended["status"], "COMPLETED", "{ended:#}");
 

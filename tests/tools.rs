@@ -11,13 +11,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::{Chance, Host, PATIENCE, Setup};
-use web::{Seen, Web};
+use web::{Latch, Seen, Web};
 
 const WORKFLOW: &str = "
 id: ask
@@ -282,7 +281,7 @@ async fn transcript(host: &Host, run: &str) -> Vec<String> {
 }
 
 /// The second turn has no answer until the test is over.
-static ASKED_ON: AtomicBool = AtomicBool::new(true);
+static SECOND_TURN: Latch = Latch::new();
 
 fn stalling(seen: &Seen) -> Value {
     if of_role(&messages(seen), "assistant").is_empty() {
@@ -291,10 +290,7 @@ fn stalling(seen: &Seen) -> Value {
             "",
         );
     }
-    let until = Instant::now() + PATIENCE;
-    while ASKED_ON.load(Ordering::Relaxed) && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    SECOND_TURN.pass();
     says(&[], "{\"ok\": true}")
 }
 
@@ -316,7 +312,7 @@ async fn a_result_is_kept_although_its_step_is_cancelled_before_the_next_turn() 
     }
     host.post(&format!("/workflow-runs/{run}/cancel"), json!({})).await;
     assert_eq!(host.end(&run).await["status"], "CANCELLED");
-    ASKED_ON.store(false, Ordering::Relaxed);
+    SECOND_TURN.open();
     assert_eq!(host.end(&other).await["status"], "COMPLETED");
     let cut = format!("tool: {}\n(cut: 300000 bytes in all)", "x".repeat(200_000));
     let expected = [

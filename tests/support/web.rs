@@ -6,7 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
+
+use crate::support::PATIENCE;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -20,6 +22,25 @@ pub struct Seen {
 impl Seen {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Keeps whoever comes waiting until it is opened.
+pub struct Latch(Mutex<bool>, Condvar);
+
+impl Latch {
+    pub const fn new() -> Self {
+        Self(Mutex::new(false), Condvar::new())
+    }
+
+    pub fn open(&self) {
+        *self.0.lock() = true;
+        self.1.notify_all();
+    }
+
+    /// Waits, as long as a test waits for anything.
+    pub fn pass(&self) {
+        let _ = self.1.wait_while_for(&mut self.0.lock(), |open| !*open, PATIENCE);
     }
 }
 

@@ -9,7 +9,7 @@ use caisson_core::json::{Json, Payload};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::output::{Colour, Style, Table, clean, json_line, line, moment, or_dash, shorten};
+use super::output::{Colour, Style, Table, clean, json_line, line, moment, or_dash, shorten, step_name};
 use super::{Connection, Outcome};
 use crate::archive::EXTENSION;
 use crate::archive::form::{Line, Run, Step};
@@ -185,12 +185,8 @@ fn show(file: &Path, json: bool) -> anyhow::Result<Outcome> {
     line("");
     let mut table = Table::new(style, &["STEP", "STATUS", "ACTION", "ATTEMPT", "ENDED", "ERROR"]);
     for step in &steps {
-        let name = match step.branch_path.as_str() {
-            "" => step.state.clone(),
-            path => format!("{path} / {}", step.state),
-        };
         table.row([
-            &name,
+            &step_name(&step.branch_path, &step.state),
             &step.status,
             step.action.as_deref().unwrap_or(&step.kind),
             &format!("{}/{}", step.attempt, step.max_attempts),

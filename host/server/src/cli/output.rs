@@ -291,6 +291,11 @@ pub fn or_dash(text: Option<&str>) -> &str {
     text.filter(|text| !text.is_empty()).unwrap_or("-")
 }
 
+/// A step's name where several may have the same: the branch or item that it is in, and its state.
+pub fn step_name(branch_path: &str, state: &str) -> String {
+    if branch_path.is_empty() { state.to_owned() } else { format!("{branch_path} / {state}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

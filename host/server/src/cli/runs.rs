@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::output::{Colour, Style, Table, clean, duration, json_line, line, moment, or_dash, shorten};
+use super::output::{Colour, Style, Table, clean, duration, json_line, line, moment, or_dash, shorten, step_name};
 use super::watch::{Decider, watch};
 use super::{Connection, Environment, Outcome};
 use crate::api::actions::{CancelBody, SignalAnswer, SignalBody};
@@ -184,12 +184,8 @@ async fn show(client: &Client, json: bool, id: &str) -> anyhow::Result<Outcome> 
             None if step.output.0.get() == "null" => String::new(),
             None => step.output.0.get().to_owned(),
         };
-        let name = match step.branch_path.as_str() {
-            "" => step.state.clone(),
-            path => format!("{path} / {}", step.state),
-        };
         table.row([
-            &name,
+            &step_name(&step.branch_path, &step.state),
             &step.status,
             step.action.as_deref().unwrap_or(&step.kind),
             &format!("{}/{}", step.attempt, step.max_attempts),
