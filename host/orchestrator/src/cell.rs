@@ -20,10 +20,9 @@ use crate::batch::{Batch, Effects};
 use crate::error::{Error, Kind};
 use crate::hosts::jitter;
 use crate::service::Service;
+use crate::values::{self, RUN_ERASED};
 use crate::{executor, inbox};
 
-/// The run is over, and only its outline is left.
-const RUN_ERASED: &str = "RUN_ERASED";
 /// Stimuli folded into one decision at most: bounds the size of a commit.
 const FOLD_MAX: usize = 128;
 /// How often a version conflict is tried again before the caller hears of it. Conflicts need a second host, and hosts move on quickly; of
@@ -160,11 +159,7 @@ impl Service {
             .load(run)
             .await?
             .ok_or_else(|| Error::new(Kind::NotFound, "RUN_NOT_FOUND", format!("there is no run {run}")))?;
-        // Erased part by part, the first events first. Only a run that has ended is.
-        if stored.events.first().is_some_and(|event| event.data_sha256.is_some()) {
-            let message = format!("run has ended: it is {}, and its data is erased", stored.row.status);
-            return Err(Error::new(Kind::Conflict, RUN_ERASED, message));
-        }
+        values::not_erased(stored.row.status, stored.events.first())?;
         let def = self.definition(&stored.row.realm, &stored.row.workflow_id, &stored.row.digest).await?;
         let (state, unsaved) = rebuild(run, &stored)?;
         Ok(Loaded { def, state, row: stored.row, blobs: Blobs::default(), unsaved, holder: stored.holder })
@@ -403,14 +398,7 @@ pub(crate) async fn reply(
     let ports = &service.0.ports;
     match question {
         Question::Evaluate(evaluation) => inputs.evaluations.push(ports.evaluator.evaluate(&evaluation).await),
-        Question::Blob(id) => {
-            let found = ports.store.blobs(std::slice::from_ref(&id)).await?;
-            let blob = found.first().ok_or_else(|| {
-                let message = format!("value {} of run {run} is gone from the store", id.sha256);
-                Error::new(Kind::Internal, "VALUE_GONE", message)
-            })?;
-            inputs.blobs.insert(blob);
-        }
+        Question::Blob(id) => inputs.blobs.insert(&values::blob(service, run, &id).await?),
         Question::Items(step) => {
             let mut rows: Vec<ItemRow> = ports.store.items(run, step).await?;
             rows.extend(batch.items_of(step).cloned());
@@ -531,12 +519,16 @@ pub(crate) fn carry_out(service: &Service, loaded: &Loaded, effects: Effects, mu
     }
 }
 
-/// The context of a run's root scope.
+/// The context of a run's root scope, as far as there is one.
 pub(crate) async fn context(service: &Service, run: &RunId) -> Result<Json, Error> {
-    let mut loaded = match service.load(run).await {
-        Err(error) if error.code == RUN_ERASED => return Ok(engine::erasure::nothing()),
-        other => other?,
-    };
+    match whole_context(service, run).await {
+        Err(error) if error.code == RUN_ERASED => Ok(engine::erasure::nothing()),
+        other => other,
+    }
+}
+
+async fn whole_context(service: &Service, run: &RunId) -> Result<Json, Error> {
+    let mut loaded = service.load(run).await?;
     let batch = Batch::default();
     let mut inputs = inputs(service, &mut loaded, &batch);
     loop {

@@ -16,6 +16,7 @@ use crate::cell::Loaded;
 use crate::error::{Error, Kind};
 use crate::replay::{self, Asked, Forked};
 use crate::service::Service;
+use crate::values::value;
 
 /// How long a cancelled guest may take to clean up.
 const CLEAN_UP_MAX: Duration = Duration::from_secs(10);
@@ -134,20 +135,21 @@ fn about(service: &Service, loaded: &Loaded, step: &Step, waking: Option<(Payloa
 
 async fn execute(service: &Service, about: About) -> Entry {
     let About { mut invocation, input, kept, asked } = about;
+    let run = invocation.run.clone();
     let ready = async {
         if let Some(asked) = &asked
             && let Some(entry) = replay::recorded(service, asked, &input).await?
         {
             return Ok(Some(entry));
         }
-        invocation.input = value(service, &input).await?;
+        invocation.input = value(service, &run, &input).await?;
         if let (Some(kept), Some(resumed)) = (&kept, &mut invocation.resumed) {
-            let text = value(service, kept).await?.value();
+            let text = value(service, &run, kept).await?.value();
             resumed.state = text.as_str().and_then(unbase64).ok_or_else(|| {
                 Error::new(Kind::Internal, "SUSPENSION_UNREADABLE", "what the guest kept cannot be read back")
             })?;
             if let Wake::Signal { payload, .. } = &mut resumed.wake {
-                *payload = Payload::Inline(value(service, payload).await?);
+                *payload = Payload::Inline(value(service, &run, payload).await?);
             }
         }
         Ok::<_, Error>(None)
@@ -158,18 +160,6 @@ async fn execute(service: &Service, about: About) -> Entry {
         Err(error) => {
             let failure = Failure::new(Category::TransientError, error.code, error.message.to_string());
             Entry { result: Err(failure), usage: Usage::default(), warnings: Vec::new() }
-        }
-    }
-}
-
-pub(crate) async fn value(service: &Service, payload: &Payload) -> Result<Json, Error> {
-    match payload {
-        Payload::Inline(json) => Ok(json.clone()),
-        Payload::Stored(id) => {
-            let mut found = service.0.ports.store.blobs(std::slice::from_ref(id)).await?;
-            let gone =
-                || Error::new(Kind::Internal, "VALUE_GONE", format!("value {} is gone from the store", id.sha256));
-            found.pop().map(|blob| blob.json).ok_or_else(gone)
         }
     }
 }

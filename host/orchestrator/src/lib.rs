@@ -17,6 +17,7 @@ mod retention;
 mod scheduler;
 mod service;
 mod start;
+mod values;
 
 pub use admission::Load;
 pub use error::{Error, Kind};

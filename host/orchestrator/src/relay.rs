@@ -276,7 +276,7 @@ async fn start_child(service: &Service, message: Arc<str>, child: RunId, asked: 
         realm: caller.realm,
         workflow: workflow.to_string(),
         version: version.map(|version| version.to_string()),
-        input: crate::executor::value(service, &input).await?,
+        input: crate::values::value(service, &parent.run, &input).await?,
         actor: caller.created_by,
         parent: Some(parent.clone()),
         new: NewRun { project_id: caller.project_id, ..NewRun::default() },

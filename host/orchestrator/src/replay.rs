@@ -19,9 +19,9 @@ use parking_lot::Mutex;
 
 use crate::admission;
 use crate::error::{Error, Kind};
-use crate::executor::value;
 use crate::service::Service;
 use crate::start::{self, Begin, Begun};
+use crate::values::{self, RUN_ERASED};
 
 /// Replayed runs that are known in memory: one of 10,000 steps takes about a megabyte.
 const KNOWN_MAX: usize = 16;
@@ -90,7 +90,7 @@ impl Service {
         admission::backlog(self).await?;
         let begin = Begin {
             id: RunId::new(uuid::Uuid::now_v7().to_string()),
-            input: value(self, &old.input).await?,
+            input: values::value(self, &old.id, &old.input).await?,
             realm: old.realm,
             workflow: old.workflow_id.to_string(),
             version: Some(old.workflow_version.to_string()),
@@ -107,11 +107,7 @@ impl Service {
     }
 
     async fn not_erased(&self, old: &RunRow) -> Result<(), Error> {
-        let first = self.0.ports.store.events(&old.id, 0, 1).await?;
-        if first.first().is_some_and(|event| event.data_sha256.is_some()) {
-            return Err(Error::new(Kind::Conflict, "RUN_ERASED", "run's data is erased: there is nothing to replay"));
-        }
-        Ok(())
+        values::not_erased(old.status, self.0.ports.store.events(&old.id, 0, 1).await?.first())
     }
 }
 
@@ -133,8 +129,8 @@ pub(crate) async fn recorded(service: &Service, asked: &Asked, input: &Payload) 
     if before != *input {
         return Ok(None);
     }
-    let output = value(service, &output).await?;
-    Ok(Some(Entry { result: Ok(Outcome::Done(output)), usage: Usage::default(), warnings }))
+    let output = if_kept(values::value(service, &asked.at.from, &output).await)?;
+    Ok(output.map(|output| Entry { result: Ok(Outcome::Done(output)), usage: Usage::default(), warnings }))
 }
 
 /// What the run gave that the counterpart of a step called, if it was the same call and ended well. In a replay of a replay that run may be
@@ -167,13 +163,22 @@ pub(crate) async fn called(
             continue;
         };
         let Some(output) = run.output.as_ref().filter(|_| run.status == RunStatus::Completed) else { return Ok(None) };
-        return match service.not_erased(&run).await {
-            Ok(()) => value(service, output).await.map(Some),
-            Err(error) if error.kind == Kind::Conflict => Ok(None),
-            Err(error) => Err(error),
+        let kept = async {
+            service.not_erased(&run).await?;
+            values::value(service, &run.id, output).await
         };
+        return if_kept(kept.await);
     }
     Ok(None)
+}
+
+/// Nothing of what retention took meanwhile.
+fn if_kept<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.code == RUN_ERASED || error.kind == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 async fn counterpart(service: &Service, asked: &Forked) -> Result<Option<Visit>, Error> {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use caisson_core::engine::{chain, erasure};
 use caisson_core::ids::{RunId, StepId};
 use caisson_core::model::Retention;
-use caisson_core::ports::{Archive, ArtifactRow, Effect, Journal, Pruning, RunFiles, RunRow, Store};
+use caisson_core::ports::{Archive, ArtifactRow, Clock, Effect, Journal, Pruning, RunFiles, RunRow, Store};
 use caisson_core::status::RunStatus;
 use caisson_core::time::Timestamp;
 use caisson_orchestrator::memory::{ManualClock, MemoryStore};
@@ -133,6 +133,33 @@ async fn data_goes_first_the_chain_still_holds_and_then_the_run_goes() {
     assert_eq!(world.sweep_after(2).await, Swept { erased: 0, deleted: 1 });
     assert_eq!(world.bench.service.row("default", &run.id).await.unwrap_err().code, "RUN_NOT_FOUND");
     assert!(world.store.events(&run.id, 0, 100).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_a_run_while_it_is_erased_sees_all_of_it_or_that_it_is_erased() {
+    let world = world("retention: {payloads: 1d}", Retention::default()).await;
+    for _ in 0..100 {
+        let run = world.run().await.id;
+        let reads = {
+            let (service, run) = (world.bench.service.clone(), run.clone());
+            async move {
+                loop {
+                    let context = service.context("default", &run).await.unwrap().value();
+                    if context == json!({"erased": true}) {
+                        return;
+                    }
+                    assert_eq!(context["word"], json!("sesame".repeat(2_000)));
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let reader = tokio::spawn(reads);
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        world.store.erase(&run, 0, 100, world.clock.now()).await.unwrap();
+        reader.await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
