@@ -40,7 +40,7 @@ pub use secrets::{Secret, Secrets};
 pub use sessions::{SessionChange, SessionLine, SessionRow, SessionStatus};
 pub use store::{
     ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, CommitError, DefinitionFilter, DefinitionRow, EventRow,
-    HostLogLine, IdempotencyRow, ItemRow, NewRun, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunFilter,
-    RunRow, RunStats, StepRow, Store, StoreError, StoredRun, TimerRow, VersionRow,
+    HostLogLine, IdempotencyRow, ItemRow, NewRun, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunCounts,
+    RunFilter, RunRow, RunStats, StepRow, Store, StoreError, StoredRun, TimerRow, VersionRow,
 };
 pub use tools::{NoTools, ServerState, ServerStatus, Tool, ToolAnswer, ToolCall, ToolError, Tools};

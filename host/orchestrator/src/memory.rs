@@ -24,8 +24,8 @@ use caisson_core::ids::{ApprovalId, Realm, RunId, StepId};
 use caisson_core::json::{Blob, BlobRef};
 use caisson_core::ports::{
     ApiKeyRow, ApprovalFilter, ApprovalRow, Clock, Commit, CommitError, Cursor, DefinitionFilter, DefinitionRow,
-    EventRow, HostLogLine, ItemRow, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunFilter, RunRow, RunStats,
-    SlotKey, StepRow, Store, StoreError, StoredRun, TimerRow, VersionRow, dead,
+    EventRow, HostLogLine, ItemRow, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunCounts, RunFilter, RunRow,
+    RunStats, SlotKey, StepRow, Store, StoreError, StoredRun, TimerRow, VersionRow, dead,
 };
 use caisson_core::time::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
@@ -240,6 +240,17 @@ impl Store for MemoryStore {
         newest_first(runs, page, |run: &RunRow| Cursor::new(run.created_at.0, run.id.as_str()))
     }
 
+    async fn counts(&self, runs: &[RunId], most: u32) -> Result<BTreeMap<RunId, RunCounts>, StoreError> {
+        let state = self.open()?;
+        let most = u64::from(most);
+        let counts = |run: &RunId| RunCounts {
+            approvals: (state.approvals.values().filter(|row| row.run == *run).count() as u64).min(most),
+            artifacts: (state.artifacts.iter().filter(|row| row.run == *run).count() as u64).min(most),
+            sessions: (state.sessions.iter().filter(|row| row.run == *run).count() as u64).min(most),
+        };
+        Ok(runs.iter().map(|run| (run.clone(), counts(run))).collect())
+    }
+
     async fn steps(&self, run: &RunId, page: &PageRequest) -> Result<Page<StepRow>, StoreError> {
         let after = page.after()?.map_or(0, |cursor| cursor.at.cast_unsigned());
         let range = (run.clone(), after.saturating_add(1))..=(run.clone(), u64::MAX);
@@ -307,8 +318,9 @@ impl Store for MemoryStore {
         self.open()?.save_version(version)
     }
 
-    async fn definition(&self, realm: &Realm, id: &str) -> Result<Option<DefinitionRow>, StoreError> {
-        Ok(self.open()?.definition(realm, id).cloned())
+    async fn definition(&self, realm: &Realm, id: &str) -> Result<Option<(DefinitionRow, VersionRow)>, StoreError> {
+        let state = self.open()?;
+        Ok(state.definition(realm, id).cloned().zip(state.version(realm, id, None).cloned()))
     }
 
     async fn definitions(

@@ -184,6 +184,21 @@ impl Service {
         self.start_run_as(RunId::new(uuid::Uuid::now_v7().to_string()), start).await
     }
 
+    /// The same, with a watch over the run that sees its end wherever it comes after `row`: for [`Self::wait_on`].
+    pub async fn start_run_watched(&self, start: StartRun) -> Result<(RunRow, bool, Watch), Error> {
+        let id = RunId::new(uuid::Uuid::now_v7().to_string());
+        let tenant = start.realm.tenant.clone();
+        // Watched before it begins, so that nobody has to look whether it has ended already.
+        let watch = self.0.live.watch(&id);
+        let (row, new) = self.start_run_as(id, start).await?;
+        if new {
+            return Ok((row, new, watch));
+        }
+        let watch = self.0.live.watch(&row.id);
+        let row = self.row(&tenant, &row.id).await?;
+        Ok((row, new, watch))
+    }
+
     /// The same under an id that the caller made: unique among all runs, and the same id again gives the run that has it.
     pub async fn start_run_as(&self, id: RunId, start: StartRun) -> Result<(RunRow, bool), Error> {
         self.accepting()?;
@@ -277,13 +292,19 @@ impl Service {
         // Watched before looked at: an end in between is seen by one of the two.
         let watch = self.0.live.watch(run);
         let row = self.row(tenant, run).await?;
+        self.wait_on(&watch, row, limit).await
+    }
+
+    /// The same for a run that was watched before it was looked at and was as in `row`.
+    pub async fn wait_on(&self, watch: &Watch, row: RunRow, limit: Duration) -> Result<RunRow, Error> {
         if row.status.is_terminal() {
             return Ok(row);
         }
+        let (tenant, run) = (&*row.realm.tenant, &row.id);
         tokio::select! {
             biased;
             ended = watch.ended() => Ok((*ended).clone()),
-            ended = self.ended_elsewhere(tenant, run, &watch) => ended,
+            ended = self.ended_elsewhere(tenant, run, watch) => ended,
             () = tokio::time::sleep(limit) => self.row(tenant, run).await,
             () = self.0.stopping.cancelled() => Ok(row),
         }

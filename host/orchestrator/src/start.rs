@@ -166,16 +166,18 @@ async fn find(service: &Service, begin: &Begin) -> Result<(VersionRow, Arc<Defin
         let message = format!("there is no workflow '{workflow}' in environment '{environment}'");
         Error::new(Kind::NotFound, "WORKFLOW_NOT_FOUND", message)
     };
-    let definition = store.definition(&begin.realm, &begin.workflow).await?.ok_or_else(missing)?;
+    let (definition, in_force) = store.definition(&begin.realm, &begin.workflow).await?.ok_or_else(missing)?;
     if !definition.enabled {
         let message = format!("workflow '{}' is disabled: enable it to start runs", begin.workflow);
         return Err(Error::new(Kind::Conflict, "WORKFLOW_DISABLED", message));
     }
-    let version = store.version(&begin.realm, &begin.workflow, begin.version.as_deref()).await?.ok_or_else(|| {
-        let version = begin.version.as_deref().unwrap_or_default();
-        let message = format!("workflow '{}' has no version '{version}'", begin.workflow);
-        Error::new(Kind::NotFound, "VERSION_NOT_FOUND", message)
-    })?;
+    let version = match &begin.version {
+        None => in_force,
+        Some(wanted) => store.version(&begin.realm, &begin.workflow, Some(wanted)).await?.ok_or_else(|| {
+            let message = format!("workflow '{}' has no version '{wanted}'", begin.workflow);
+            Error::new(Kind::NotFound, "VERSION_NOT_FOUND", message)
+        })?,
+    };
     let def = service.parsed(&version)?;
     Ok((version, def))
 }

@@ -237,7 +237,7 @@ impl Writes {
             run_new(&mut self.runs_new, run, lease);
         } else {
             let rows = if settled { &mut self.runs_settled } else { &mut self.runs_moved };
-            run_moved(rows, run, commit.expected, lease);
+            run_moved(rows, commit, run, lease);
         }
         for row in &commit.events {
             event(&mut self.events, run, row);
@@ -245,7 +245,9 @@ impl Writes {
         for row in &commit.steps {
             step(&mut self.steps, run, row);
         }
-        for key in &commit.timers_cleared {
+        // One that is set again is moved.
+        let set_again = |key: &str| commit.timers_set.iter().any(|timer| *timer.key == *key);
+        for key in commit.timers_cleared.iter().filter(|key| !set_again(key)) {
             self.timers_cleared.row(|r| {
                 r.text(run.id.as_str()).text(key);
             });
@@ -275,15 +277,19 @@ impl Writes {
 
     /// What is kept of plugins, and of a run's place among others, while the run is open, and of a step's calls while the step is.
     fn add_kept(&mut self, commit: &Commit, run: &RunRow, marks: &Marks) {
-        for digest in &commit.pins {
-            self.pins.row(|r| {
-                r.text(run.id.as_str()).text(digest).realm(&run.realm).int(run.created_at.0);
-            });
+        let (begins, ends) = (commit.expected == 0, run.status.is_terminal());
+        // Nothing is written that the end of the run would take away.
+        if !ends {
+            for digest in &commit.pins {
+                self.pins.row(|r| {
+                    r.text(run.id.as_str()).text(digest).realm(&run.realm).int(run.created_at.0);
+                });
+            }
+            if let Some(admission) = &commit.admission {
+                admitted(&mut self.admissions, run, admission);
+            }
         }
-        if let Some(admission) = &commit.admission {
-            admitted(&mut self.admissions, run, admission);
-        }
-        if run.status.is_terminal() && marks.outlived() {
+        if ends && !begins && marks.outlived() {
             self.runs_ended.text(run.id.as_str());
         }
         for step in marks.journals_ended(commit) {
@@ -329,9 +335,9 @@ fn run_new(rows: &mut Rows, run: &RunRow, lease: &str) {
     });
 }
 
-fn run_moved(rows: &mut Rows, run: &RunRow, expected: u64, lease: &str) {
+fn run_moved(rows: &mut Rows, commit: &Commit, run: &RunRow, lease: &str) {
     rows.row(|r| {
-        r.text(run.id.as_str()).count(expected).text(run.status.as_str()).opt(run.phase.as_deref());
+        r.text(run.id.as_str()).count(commit.expected).text(run.status.as_str()).opt(run.phase.as_deref());
         r.text(&texts(run.current_states.iter().map(AsRef::as_ref))).opt_payload(run.output.as_ref());
         r.opt(run.error.as_ref().map(Json::get)).count(run.steps).opt_time(run.started_at).opt_time(run.completed_at);
         r.opt_time(run.paused_at)
@@ -339,7 +345,8 @@ fn run_moved(rows: &mut Rows, run: &RunRow, expected: u64, lease: &str) {
             .count(run.version)
             .count(run.last_seq)
             .text(&run.last_hash)
-            .text(lease);
+            .text(lease)
+            .count(commit.events.first().map_or(run.last_seq, |event| event.seq - 1));
     });
 }
 

@@ -72,6 +72,9 @@ type Select<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArgum
 /// Jobs that may wait for a writer: four full batches. More would only make callers wait unseen.
 const JOBS_MAX: usize = 1024;
 
+/// A connection that was used within this time is taken to be there still: a test before every use would cost as much as a small statement.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
 /// How long a caller waits for a connection before it is told that there is none.
 const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 
@@ -147,6 +150,8 @@ impl PostgresStore {
             PgPoolOptions::new()
                 .max_connections(connections.max(1))
                 .acquire_timeout(ACQUIRE_MAX)
+                .test_before_acquire(false)
+                .before_acquire(|connection, about| Box::pin(test_if_idle(connection, about.idle_for)))
                 .connect_lazy_with(options.clone())
         };
         let writing = settings.writers.max(1);
@@ -212,6 +217,14 @@ impl PostgresStore {
         self.writers.close().await;
         self.readers.close().await;
     }
+}
+
+/// An error makes the pool let go of the connection and take another.
+async fn test_if_idle(connection: &mut PgConnection, idle_for: Duration) -> Result<bool, sqlx::Error> {
+    if idle_for >= TRUSTED_FOR {
+        connection.ping().await?;
+    }
+    Ok(true)
 }
 
 fn options(url: &str) -> Result<PgConnectOptions, StoreError> {

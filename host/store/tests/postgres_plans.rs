@@ -64,7 +64,7 @@ SELECT 'a' || lpad(n::text, 8, '0'), 'acme', 'default', 'r' || lpad(n::text, 8, 
   'go?', '["user:ann"]', 1000 + n FROM generate_series(1, $rows) AS n WHERE n % 4 = 0;
 INSERT INTO journal (run_id, step, attempt, entry, number, tenant, environment, call, request, answer, clock_ms)
 SELECT 'r' || lpad(n::text, 8, '0'), 2, 1, 0, number, 'acme', 'default', 'http.send', repeat('a', 64), '1', 1
-FROM generate_series(1, $rows) AS n, generate_series(0, 4) AS number WHERE n % 200 = 0;
+FROM generate_series(1, $rows) AS n, generate_series(0, 4) AS number WHERE n % 20 = 0;
 INSERT INTO snapshots (run_id, tenant, environment, seq, state)
 SELECT 'r' || lpad(n::text, 8, '0'), 'acme', 'default', 1, '{}' FROM generate_series(1, $rows) AS n WHERE n % 10 = 0;
 INSERT INTO logs (tenant, environment, run_id, step_id, at, level, message)

@@ -118,6 +118,7 @@ pub async fn check_store<T: Whole>(make: impl AsyncFn() -> Arc<T>) {
             dead_steps_come_newest_first,
             events_are_read_in_parts,
             approvals_are_listed_decided_and_filtered,
+            what_runs_have_is_counted,
             keys_are_found_revoked_and_touched,
             log_lines_come_oldest_first,
         }

@@ -485,6 +485,17 @@ pub struct RunFilter {
     pub parent: Option<RunId>,
 }
 
+/// How many things a run has, each counted up to a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunCounts {
+    /// Approvals that were asked for.
+    pub approvals: u64,
+    /// Files that its guests have put.
+    pub artifacts: u64,
+    /// Sessions of agents.
+    pub sessions: u64,
+}
+
 /// Which approvals.
 #[derive(Clone, Debug, Default)]
 pub struct ApprovalFilter {
@@ -569,6 +580,8 @@ pub trait Store: Send + Sync {
         filter: &RunFilter,
         page: &PageRequest,
     ) -> Result<Page<RunRow>, StoreError>;
+    /// What these runs have, each counted no further than `most`.
+    async fn counts(&self, runs: &[RunId], most: u32) -> Result<BTreeMap<RunId, RunCounts>, StoreError>;
     /// A run's steps, in the order of entering.
     async fn steps(&self, run: &RunId, page: &PageRequest) -> Result<Page<StepRow>, StoreError>;
     /// One step.
@@ -599,8 +612,8 @@ pub trait Store: Send + Sync {
     /// exists; other content under a used label is [`StoreError::Conflict`]. The boolean says whether it is new. `must_exist` that does
     /// not hold is [`StoreError::NotFound`] or [`StoreError::Conflict`].
     async fn save_version(&self, version: NewVersion) -> Result<(VersionRow, bool), StoreError>;
-    /// A workflow.
-    async fn definition(&self, realm: &Realm, id: &str) -> Result<Option<DefinitionRow>, StoreError>;
+    /// A workflow with its version in force.
+    async fn definition(&self, realm: &Realm, id: &str) -> Result<Option<(DefinitionRow, VersionRow)>, StoreError>;
     /// Workflows with their versions in force, by id.
     async fn definitions(
         &self,

@@ -139,6 +139,9 @@ impl Store for Seen {
     ) -> Result<Page<RunRow>, StoreError> {
         self.host.call("runs", Store::runs(&*self.store, tenant, environment, filter, page)).await
     }
+    async fn counts(&self, runs: &[RunId], most: u32) -> Result<BTreeMap<RunId, RunCounts>, StoreError> {
+        self.host.call("counts", Store::counts(&*self.store, runs, most)).await
+    }
     async fn steps(&self, run: &RunId, page: &PageRequest) -> Result<Page<StepRow>, StoreError> {
         self.host.call("steps", Store::steps(&*self.store, run, page)).await
     }
@@ -166,7 +169,7 @@ impl Store for Seen {
     async fn save_version(&self, version: NewVersion) -> Result<(VersionRow, bool), StoreError> {
         self.host.call("save_version", Store::save_version(&*self.store, version)).await
     }
-    async fn definition(&self, realm: &Realm, id: &str) -> Result<Option<DefinitionRow>, StoreError> {
+    async fn definition(&self, realm: &Realm, id: &str) -> Result<Option<(DefinitionRow, VersionRow)>, StoreError> {
         self.host.call("definition", Store::definition(&*self.store, realm, id)).await
     }
     async fn definitions(

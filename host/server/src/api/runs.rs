@@ -1,5 +1,6 @@
 //! Runs: start, list, look at one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use caisson_core::engine::{Event, RunError as StoredError};
 use caisson_core::ids::RunId;
 use caisson_core::json::{Json, sha256_hex};
-use caisson_core::ports::{ApprovalFilter, IdempotencyRow, PageRequest, RunFilter, RunRow};
+use caisson_core::ports::{IdempotencyRow, RunCounts, RunFilter, RunRow, StoreError};
 use caisson_core::status::RunStatus;
 use caisson_core::trace::is_traceparent;
 use caisson_orchestrator::StartRun;
@@ -138,11 +139,9 @@ async fn list(
     };
     let page = page(query.limit, query.cursor)?;
     let found = api.store().runs(&caller.tenant, query.environment.as_deref(), &filter, &page).await?;
-    let mut runs = Vec::with_capacity(found.items.len());
-    for row in &found.items {
-        let counts = count(&api, row).await?;
-        runs.push(show(&api, row, &Values::short(), counts));
-    }
+    let counts = count(&api, &found.items).await?;
+    let values = Values::short();
+    let runs = found.items.iter().map(|row| show(&api, row, &values, counts.get(&row.id))).collect();
     Ok(JsonBody(RunList { runs, next_cursor: found.next }))
 }
 
@@ -231,9 +230,12 @@ async fn start_run(
         idempotency,
         trace: traceparent(headers),
     };
-    let (mut row, new) = api.service.start_run(start).await?;
+    let (mut row, new, watch) = api.service.start_run_watched(start).await?;
     if let Some(limit) = wait {
-        row = wait_for_end(api, caller, &row.id, limit).await?;
+        row = tokio::select! {
+            ended = api.service.wait_on(&watch, row.clone(), limit) => ended?,
+            () = api.stop.cancelled() => find(api, caller, row.id.as_str()).await?,
+        };
     }
     let run = full(api, &row).await?;
     let mut response = (StatusCode::CREATED, JsonBody(RunAnswer { run })).into_response();
@@ -273,29 +275,18 @@ pub async fn find(api: &Api, caller: &Caller, id: &str) -> Result<RunRow, ApiErr
 /// A run with its large values, without its context.
 pub async fn full(api: &Api, row: &RunRow) -> Result<Run, ApiError> {
     let values = Values::full(api.store(), std::iter::once(&row.input).chain(&row.output)).await?;
-    let counts = count(api, row).await?;
-    Ok(show(api, row, &values, counts))
+    let counts = count(api, std::slice::from_ref(row)).await?;
+    Ok(show(api, row, &values, counts.get(&row.id)))
 }
 
-async fn count(api: &Api, row: &RunRow) -> Result<Counts, ApiError> {
-    if row.steps == 0 {
-        return Ok(Counts::default());
-    }
-    let page = PageRequest { limit: COUNTED_MAX, cursor: None };
-    let filter = ApprovalFilter { run: Some(row.id.clone()), status: None };
-    let approvals = api.store().approvals(&row.realm.tenant, Some(&row.realm.environment), &filter, &page).await?;
-    let artifacts = api.journal.artifacts(&row.id, None, &page).await?;
-    let sessions = api.journal.sessions(&row.id, None, &page).await?;
-    Ok(Counts {
-        steps: row.steps,
-        comments: 0,
-        artifacts: artifacts.items.len() as u64,
-        approvals: approvals.items.len() as u64,
-        sessions: sessions.items.len() as u64,
-    })
+/// What runs have. One without a step has nothing.
+async fn count(api: &Api, rows: &[RunRow]) -> Result<BTreeMap<RunId, RunCounts>, StoreError> {
+    let begun: Vec<_> = rows.iter().filter(|row| row.steps > 0).map(|row| row.id.clone()).collect();
+    if begun.is_empty() { Ok(BTreeMap::new()) } else { api.store().counts(&begun, COUNTED_MAX).await }
 }
 
-fn show(api: &Api, row: &RunRow, values: &Values, counts: Counts) -> Run {
+fn show(api: &Api, row: &RunRow, values: &Values, counts: Option<&RunCounts>) -> Run {
+    let counts = counts.copied().unwrap_or_default();
     Run {
         id: row.id.to_string(),
         workflow_id: row.workflow_id.to_string(),
@@ -313,7 +304,13 @@ fn show(api: &Api, row: &RunRow, values: &Values, counts: Counts) -> Run {
         error: row.error.as_ref().and_then(show_error),
         parent_run_id: row.parent.as_ref().map(|(run, _)| run.to_string()),
         forked_from: row.forked_from.as_ref().map(ToString::to_string),
-        counts,
+        counts: Counts {
+            steps: row.steps,
+            comments: 0,
+            artifacts: counts.artifacts,
+            approvals: counts.approvals,
+            sessions: counts.sessions,
+        },
         branch_name: None,
         commit_sha: None,
         pr_url: None,

@@ -79,7 +79,7 @@ async fn list(
 ) -> Result<JsonBody<VersionList>, ApiError> {
     let realm = caller.realm(query.environment.as_deref())?;
     let page = page(query.limit, query.cursor)?;
-    let row = api.store().definition(&realm, &id).await?.ok_or_else(|| not_found(&id))?;
+    let (row, _) = api.store().definition(&realm, &id).await?.ok_or_else(|| not_found(&id))?;
     let found = api.store().versions(&realm, &id, &page).await?;
     let versions = found.items.iter().map(|v| show_version(v, row.current, shortened(&v.definition))).collect();
     Ok(JsonBody(VersionList { versions, next_cursor: found.next }))
@@ -101,7 +101,7 @@ async fn get(
     Fields(query): Fields<EnvironmentQuery>,
 ) -> Result<JsonBody<VersionAnswer>, ApiError> {
     let realm = caller.realm(query.environment.as_deref())?;
-    let row = api.store().definition(&realm, &id).await?.ok_or_else(|| not_found(&id))?;
+    let (row, _) = api.store().definition(&realm, &id).await?.ok_or_else(|| not_found(&id))?;
     let found = api.store().version(&realm, &id, Some(&version)).await?.ok_or_else(|| no_version(&version))?;
     let version = show_version(&found, row.current, Any(found.definition.clone()));
     Ok(JsonBody(VersionAnswer { version }))

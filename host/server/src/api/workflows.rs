@@ -266,11 +266,8 @@ fn conflict(id: &str, must_exist: bool, label: Option<&str>) -> ApiError {
 
 /// A workflow with the version in force, or with the one given.
 pub async fn single(api: &Api, realm: &Realm, id: &str, version: Option<VersionRow>) -> Result<Workflow, ApiError> {
-    let row = api.store().definition(realm, id).await?.ok_or_else(|| not_found(id))?;
-    let version = match version {
-        Some(version) => version,
-        None => api.store().version(realm, id, None).await?.ok_or_else(|| not_found(id))?,
-    };
+    let (row, in_force) = api.store().definition(realm, id).await?.ok_or_else(|| not_found(id))?;
+    let version = version.unwrap_or(in_force);
     let definition = Any(version.definition.clone());
     Ok(show(&row, &version, definition, stats(api, realm, id).await?))
 }

@@ -128,14 +128,14 @@ async fn remove(connection: &mut Connection, realm: &Realm, id: &str) -> Result<
 async fn save(connection: &mut Connection, new: NewVersion) -> Result<(VersionRow, bool), StoreError> {
     let (realm, workflow) = (new.realm.clone(), new.workflow.clone());
     let (tenant, environment, id) = (&*realm.tenant, &*realm.environment, &*workflow);
-    let exists = one(&mut *connection, query!(DEFINITION, tenant, environment, id), rows::definition).await?.is_some();
+    let current = one(&mut *connection, query!(VERSION_CURRENT, tenant, environment, id), rows::version).await?;
+    let exists = current.is_some();
     match (new.must_exist, exists) {
         (Some(true), false) => return Err(StoreError::NotFound(format!("workflow {id}"))),
         (Some(false), true) => return Err(StoreError::Conflict(format!("workflow {id} exists already"))),
         (None, _) | (Some(true), true) | (Some(false), false) => {}
     }
     let digest = sha256_hex(new.definition.get().as_bytes());
-    let current = one(&mut *connection, query!(VERSION_CURRENT, tenant, environment, id), rows::version).await?;
     let same = match &new.label {
         Some(label) => {
             one(&mut *connection, query!(VERSION_BY_LABEL, tenant, environment, id, &**label), rows::version).await?

@@ -124,6 +124,9 @@ async fn write_all(
     commits: &[&Commit],
 ) -> Result<Results, StoreError> {
     let mut results = Results { appends: Vec::new(), commits: vec![Ok(()); commits.len()] };
+    if appends.is_empty() && commit::at_once(connection, marks, commits).await? {
+        return Ok(results);
+    }
     let mut latest = None;
     if !appends.is_empty() {
         commit::begin(connection).await?;

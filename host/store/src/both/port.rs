@@ -9,8 +9,8 @@ use caisson_core::ids::{ApprovalId, Realm, RunId, StepId};
 use caisson_core::json::{Blob, BlobRef};
 use caisson_core::ports::{
     ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, CommitError, DefinitionFilter, DefinitionRow, EventRow,
-    HostLogLine, ItemRow, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunFilter, RunRow, RunStats, SlotKey,
-    StepRow, Store, StoreError, StoredRun, TimerRow, VersionRow,
+    HostLogLine, ItemRow, NewVersion, OutboxRow, Page, PageRequest, ReadyRow, RunCounts, RunFilter, RunRow, RunStats,
+    SlotKey, StepRow, Store, StoreError, StoredRun, TimerRow, VersionRow,
 };
 use caisson_core::time::Timestamp;
 use tokio::sync::oneshot;
@@ -119,6 +119,11 @@ impl Store for Adapter {
         self.list_runs(tenant, environment, filter, page).await
     }
 
+    async fn counts(&self, runs: &[RunId], most: u32) -> Result<BTreeMap<RunId, RunCounts>, StoreError> {
+        let query = query!(COUNTS, texts(runs.iter().map(RunId::as_str)), i64::from(most));
+        Ok(rows::every(&all(&self.readers, query).await?, rows::counts)?.into_iter().collect())
+    }
+
     async fn steps(&self, run: &RunId, page: &PageRequest) -> Result<Page<StepRow>, StoreError> {
         self.list_steps(run, page).await
     }
@@ -162,9 +167,9 @@ impl Store for Adapter {
         self.add_version(version).await
     }
 
-    async fn definition(&self, realm: &Realm, id: &str) -> Result<Option<DefinitionRow>, StoreError> {
+    async fn definition(&self, realm: &Realm, id: &str) -> Result<Option<(DefinitionRow, VersionRow)>, StoreError> {
         let query = query!(DEFINITION, &*realm.tenant, &*realm.environment, id);
-        one(&self.readers, query, rows::definition).await
+        one(&self.readers, query, rows::definition_in_force).await
     }
 
     async fn definitions(

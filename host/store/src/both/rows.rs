@@ -10,7 +10,7 @@ use caisson_core::ids::{ApprovalId, Realm, RunId, StepId};
 use caisson_core::json::{Blob, BlobRef, Json, Payload};
 use caisson_core::ports::{
     ApiKeyRow, ApprovalRow, DefinitionRow, EventRow, Held, HostLogLine, ItemRow, LogLevel, LogLine, OutboxRow,
-    ReadyRow, ResourceKey, ResourceKind, ResourceRow, RunRow, StepRow, StoreError, TimerRow, VersionRow,
+    ReadyRow, ResourceKey, ResourceKind, ResourceRow, RunCounts, RunRow, StepRow, StoreError, TimerRow, VersionRow,
 };
 use caisson_core::status::{RunStatus, StepStatus};
 use caisson_core::time::Timestamp;
@@ -181,6 +181,10 @@ pub(crate) fn event(c: &mut Columns<'_>) -> Result<EventRow, StoreError> {
     let (data, data_sha256): (String, _) = (c.get()?, c.opt_text()?);
     let data = super::retention::data(data, data_sha256.as_deref()).map_err(|_| corrupt("a value is not JSON"))?;
     Ok(EventRow { seq, kind, at, actor, step_id, v, data, data_sha256, prev_hash: c.text()?, hash: c.text()? })
+}
+
+pub(crate) fn counts(c: &mut Columns<'_>) -> Result<(RunId, RunCounts), StoreError> {
+    Ok((c.run_id()?, RunCounts { approvals: c.count()?, artifacts: c.count()?, sessions: c.count()? }))
 }
 
 pub(crate) fn step(c: &mut Columns<'_>) -> Result<StepRow, StoreError> {

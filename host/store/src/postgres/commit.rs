@@ -1,10 +1,11 @@
 //! What of a batch is PostgreSQL's own: one statement for many tables, and locks where other hosts write too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use caisson_core::ids::RunId;
-use caisson_core::ports::{KvScope, SlotKey, StoreError};
+use caisson_core::ports::{Commit, KvScope, SlotKey, StepRow, StoreError};
+use caisson_core::status::StepStatus;
 use caisson_core::time::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
@@ -12,9 +13,10 @@ use sqlx::postgres::PgRow;
 
 use super::error;
 use super::read::one;
-use super::rows::Columns;
+use super::rows::{self, Columns};
 use super::writer::execute;
 use crate::encode::{Rows, Writes};
+use crate::marks::Marks;
 
 /// Rows as the database can take them: PostgreSQL has no NUL in texts, so one in a name or a message becomes U+FFFD. Values are JSON, where
 /// a NUL is written as an escape: they stay as they are.
@@ -121,43 +123,130 @@ pub(super) enum Then {
     End(Option<Timestamp>),
 }
 
-/// All other rows. Statements that have nothing to do are not sent.
-pub(super) async fn write_rows(connection: &mut PgConnection, writes: Writes, then: Then) -> Result<(), StoreError> {
-    let (has_rest, has_kept) = (writes.has_rest() || !writes.inbox_done.is_empty(), writes.has_kept());
-    let others_need_it = !writes.outbox.is_empty() || !writes.timers_set.is_empty();
-    let Writes { runs_new, mut runs_moved, runs_settled, events, steps, timers_cleared, timers_set, .. } = writes;
-    runs_moved.append(&runs_settled);
-    if !timers_cleared.is_empty() {
-        execute(connection, query!(TIMERS_CLEAR, timers_cleared.finish())).await?;
+/// Writes a batch in one round trip instead of six, if nothing in it needs more and everything stands where its commits expect it. Nearly
+/// every batch is of this kind. `false`: nothing is written, and what is in the way has to be looked at.
+pub(super) async fn at_once(
+    connection: &mut PgConnection,
+    marks: &Marks,
+    commits: &[&Commit],
+) -> Result<bool, StoreError> {
+    let runs: HashSet<_> = commits.iter().filter_map(|commit| Some(&commit.run.as_ref()?.id)).collect();
+    if runs.len() < commits.len() || !commits.iter().all(|commit| is_plain(commit)) {
+        return Ok(false);
     }
-    let [new, moved, events, steps, timers] =
-        [runs_new, runs_moved, events, steps, timers_set].map(Rows::finish).map(fit);
-    execute(connection, query!(COMMIT_RUNS, new, moved, events, steps, timers)).await?;
-    if has_rest {
-        let [approvals, items, outbox] = [writes.approvals, writes.items, writes.outbox].map(Rows::finish).map(fit);
-        let [keys, heard, taken] =
-            [writes.idempotency, writes.outbox_done, writes.inbox_done].map(Rows::finish).map(fit);
-        execute(connection, query!(COMMIT_REST, approvals, items, outbox, keys, taken)).await?;
-        if heard != "[]" {
-            // A message may have been made in this very batch.
-            execute(connection, query!(OUTBOX_DELETE, heard)).await?;
-        }
-        if !writes.items_dropped.is_empty() {
-            execute(connection, query!(ITEMS_DROP, writes.items_dropped.finish())).await?;
-        }
+    let mut writes = Writes::default();
+    for commit in commits {
+        writes.add(commit, false, marks);
     }
-    if has_kept {
-        let [pins, admissions, steps] = [writes.pins, writes.admissions, writes.steps_ended].map(Rows::finish).map(fit);
-        execute(connection, query!(COMMIT_KEPT, pins, admissions, steps)).await?;
-        if !writes.runs_ended.is_empty() {
-            execute(connection, query!(ENDED, writes.runs_ended.finish())).await?;
-        }
+    let latest = commits.iter().filter_map(|commit| commit.latest_time()).max();
+    let tell = others_need_it(&writes);
+    match write_runs(connection, writes, latest, tell).await {
+        // Such as a new run that is there already.
+        Err(StoreError::Locked(_)) => Ok(false),
+        written => written,
     }
-    if others_need_it {
-        execute(connection, query!(NOTIFY)).await?;
+}
+
+/// Whether one statement writes all of it, and needs no other look than that at its run.
+fn is_plain(commit: &Commit) -> bool {
+    // Every field has to be thought of.
+    let Commit { run: _, expected: _, events: _, timers_set: _, timers_cleared: _, lease: _, pins: _, .. } = commit;
+    let Commit { blobs, steps, approvals, items, items_dropped, outbox, outbox_done, inbox_done, .. } = commit;
+    let Commit { snapshot, idempotency, admission, .. } = commit;
+    blobs.is_empty()
+        && approvals.is_empty()
+        && items.is_empty()
+        && items_dropped.is_empty()
+        && outbox.is_empty()
+        && outbox_done.is_empty()
+        && inbox_done.is_empty()
+        && snapshot.is_none()
+        && idempotency.is_none()
+        && admission.is_none()
+        && steps.iter().all(ended_by_itself)
+}
+
+/// A step that is stopped may be recording a call at this moment; one that gave its result has recorded all of its calls.
+fn ended_by_itself(step: &StepRow) -> bool {
+    !step.status.is_terminal() || step.status == StepStatus::Succeeded
+}
+
+/// All other rows; false if the runs are not where they are expected. Statements that have nothing to do are not sent.
+pub(super) async fn write_rows(
+    connection: &mut PgConnection,
+    mut writes: Writes,
+    then: Then,
+) -> Result<(), StoreError> {
+    let tell = others_need_it(&writes);
+    if writes.has_rest() || !writes.inbox_done.is_empty() {
+        write_rest(connection, &mut writes).await?;
+    }
+    let ended = std::mem::take(&mut writes.steps_ended);
+    let latest = match then {
+        Then::GoOn => None,
+        Then::End(latest) => latest,
+    };
+    if !write_runs(connection, writes, latest, tell).await? {
+        return Err(StoreError::Other("a run was moved while it was locked".to_owned()));
+    }
+    if !ended.is_empty() {
+        // What a step recorded while it was stopped is seen only now that its row is held.
+        execute(connection, query!(CALLS_DELETE, ended.finish())).await?;
     }
     match then {
         Then::GoOn => Ok(()),
-        Then::End(latest) => end(connection, latest).await,
+        Then::End(_) => execute(connection, query!(COMMIT)).await,
     }
+}
+
+/// Whether other hosts have to look: for a message to deliver, or a timer that is due before those they know of.
+fn others_need_it(writes: &Writes) -> bool {
+    !writes.outbox.is_empty() || !writes.timers_set.is_empty()
+}
+
+async fn write_rest(connection: &mut PgConnection, writes: &mut Writes) -> Result<(), StoreError> {
+    let mut rows = |of: fn(&mut Writes) -> &mut Rows| fit(std::mem::take(of(writes)).finish());
+    let [approvals, items, outbox] = [rows(|w| &mut w.approvals), rows(|w| &mut w.items), rows(|w| &mut w.outbox)];
+    let [keys, taken] = [rows(|w| &mut w.idempotency), rows(|w| &mut w.inbox_done)];
+    execute(connection, query!(COMMIT_REST, approvals, items, outbox, keys, taken)).await?;
+    if !writes.outbox_done.is_empty() {
+        // A message may have been made in this very batch.
+        execute(connection, query!(OUTBOX_DELETE, std::mem::take(&mut writes.outbox_done).finish())).await?;
+    }
+    if !writes.items_dropped.is_empty() {
+        execute(connection, query!(ITEMS_DROP, std::mem::take(&mut writes.items_dropped).finish())).await?;
+    }
+    Ok(())
+}
+
+/// What nearly every commit has. False if the runs are not where they are expected: then nothing is written.
+async fn write_runs(
+    connection: &mut PgConnection,
+    writes: Writes,
+    latest: Option<Timestamp>,
+    tell: bool,
+) -> Result<bool, StoreError> {
+    let Writes { runs_new, mut runs_moved, runs_settled, events, steps, timers_set, timers_cleared, .. } = writes;
+    runs_moved.append(&runs_settled);
+    let [new, moved, events, steps, set, cleared] =
+        [runs_new, runs_moved, events, steps, timers_set, timers_cleared].map(Rows::finish).map(fit);
+    let [pins, admissions, steps_ended, runs_ended] =
+        [writes.pins, writes.admissions, writes.steps_ended, writes.runs_ended].map(Rows::finish).map(fit);
+    let latest = latest.map(|time| time.0);
+    let query = query!(
+        COMMIT_RUNS,
+        new,
+        moved,
+        events,
+        steps,
+        set,
+        cleared,
+        pins,
+        admissions,
+        steps_ended,
+        runs_ended,
+        latest,
+        tell
+    );
+    Ok(one(connection, query, rows::flag).await?.unwrap_or(false))
 }

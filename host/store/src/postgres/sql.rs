@@ -66,15 +66,10 @@ statements! {
         "SELECT 0::bigint, id, status, version, last_seq FROM runs WHERE id = ANY ", texts_of!("1"), " ORDER BY id FOR UPDATE"
     );
     CHECK_KEYS (1) = concat!("SELECT 1::bigint, key, run_id, request_hash FROM idempotency_keys WHERE key = ANY ", texts_of!("1"));
-    COMMIT_RUNS (5) = include_str!("sql/commit_runs.sql");
+    COMMIT_RUNS (12) = include_str!("sql/commit_runs.sql");
     COMMIT_REST (5) = include_str!("sql/commit_rest.sql");
-    COMMIT_KEPT (3) = include_str!("sql/commit_kept.sql");
-    /// What runs that ended leave.
-    ENDED (1) = concat!(
-        "WITH unpinned AS (DELETE FROM run_plugins WHERE run_id = ANY ", texts_of!("1"), ") \
-         DELETE FROM admissions WHERE run_id = ANY ", texts_of!("1")
-    );
-    TIMERS_CLEAR (1) = concat!("DELETE FROM timers WHERE ", of_runs!("key", ""));
+    /// What was recorded of steps that ended.
+    CALLS_DELETE (1) = concat!("DELETE FROM journal WHERE ", of_runs!("step", "::bigint"));
     ITEMS_DROP (1) = concat!("DELETE FROM items WHERE ", of_runs!("step", "::bigint"));
     /// Wakes the other hosts once the transaction is committed.
     NOTIFY (0) = "SELECT pg_notify('caisson', '')";
@@ -88,6 +83,11 @@ statements! {
         SELECT '', (pg_backend_pid() % 64)::text, 'latest_time', $1::bigint WHERE $1::bigint IS NOT NULL \
         ON CONFLICT (tenant, environment, key) DO UPDATE SET value = excluded.value WHERE meta.value < excluded.value";
     LATEST_TIME (0) = "SELECT max(value) FROM meta WHERE tenant = '' AND key = 'latest_time'";
+    /// $1 runs, $2 how far to count.
+    COUNTS (2) = "SELECT run, (SELECT count(*) FROM (SELECT 1 FROM approvals WHERE run_id = run LIMIT $2) AS a), \
+        (SELECT count(*) FROM (SELECT 1 FROM artifacts WHERE run_id = run LIMIT $2) AS a), \
+        (SELECT count(*) FROM (SELECT 1 FROM sessions WHERE run_id = run LIMIT $2) AS a) \
+        FROM jsonb_array_elements_text($1::jsonb) AS j(run)";
     EVENTS_AT (2) = concat!(
         "SELECT ", event_columns!(), " FROM events AS e WHERE e.run_id = $1 AND e.seq IN \
          (SELECT value::bigint FROM jsonb_array_elements_text($2::jsonb) AS j(value))"

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use caisson_core::ids::RunId;
-use caisson_core::ports::{KvScope, SlotKey, StoreError};
+use caisson_core::ports::{Commit, KvScope, SlotKey, StoreError};
 use caisson_core::time::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
@@ -13,6 +13,7 @@ use super::error;
 use super::rows::Columns;
 use super::writer::execute;
 use crate::encode::{Rows, Writes};
+use crate::marks::Marks;
 
 /// Rows as the database can take them: SQLite takes any text.
 pub(super) fn fit(rows: String) -> String {
@@ -43,6 +44,12 @@ pub(super) async fn check(
 ) -> Result<Vec<SqliteRow>, StoreError> {
     let query = if first { query!(BEGIN_CHECK, runs, keys) } else { query!(CHECK, runs, keys) };
     query.fetch_all(connection).await.map_err(|e| error::of(&e))
+}
+
+/// Round trips are short here.
+#[expect(clippy::unused_async, reason = "other databases are far away")]
+pub(super) async fn at_once(_: &mut SqliteConnection, _: &Marks, _: &[&Commit]) -> Result<bool, StoreError> {
+    Ok(false)
 }
 
 /// Nobody else writes.

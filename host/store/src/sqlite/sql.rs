@@ -61,6 +61,10 @@ statements! {
         ON CONFLICT (sha256, tenant, environment) DO NOTHING; \
         INSERT INTO blob_refs (sha256, tenant, environment, run_id) VALUES ($3, $1, $2, $6) \
         ON CONFLICT (sha256, tenant, environment, run_id) DO NOTHING;";
+    /// $1 runs, $2 how far to count.
+    COUNTS (2) = "SELECT j.value, (SELECT count(*) FROM (SELECT 1 FROM approvals WHERE run_id = j.value LIMIT $2)), \
+        (SELECT count(*) FROM (SELECT 1 FROM artifacts WHERE run_id = j.value LIMIT $2)), \
+        (SELECT count(*) FROM (SELECT 1 FROM sessions WHERE run_id = j.value LIMIT $2)) FROM json_each($1) AS j";
     EVENTS_AT (2) = concat!(
         "SELECT ", event_columns!(), " FROM json_each($2) AS j CROSS JOIN events AS e ON e.run_id = $1 AND e.seq = j.value"
     );

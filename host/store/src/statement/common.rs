@@ -25,7 +25,9 @@ statements! {
     APPROVAL (1) = concat!("SELECT ", approval_columns!(), " FROM approvals WHERE id = $1");
 
     DEFINITION (3) = concat!(
-        "SELECT ", definition_columns!(), " FROM definitions AS d WHERE d.tenant = $1 AND d.environment = $2 AND d.id = $3"
+        "SELECT ", definition_columns!(), ", ", version_columns!(), " FROM definitions AS d JOIN definition_versions AS v \
+         ON v.tenant = d.tenant AND v.environment = d.environment AND v.workflow = d.id AND v.number = d.current \
+         WHERE d.tenant = $1 AND d.environment = $2 AND d.id = $3"
     );
     VERSION_CURRENT (3) = concat!(
         "SELECT ", version_columns!(), " FROM definitions AS d JOIN definition_versions AS v \

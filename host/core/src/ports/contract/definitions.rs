@@ -19,8 +19,9 @@ pub(super) async fn the_same_content_again_is_the_same_version(store: &dyn Store
     let (other, new) = store.save_version(make::version("w", Some("1.1"), "{\"a\":1}", 3)).await.expect("saves");
     assert!(new, "another label is another version");
     assert_eq!((other.number, &other.digest), (2, &first.digest));
-    let definition = store.definition(&make::realm(), "w").await.expect("answers").expect("is there");
+    let (definition, in_force) = store.definition(&make::realm(), "w").await.expect("answers").expect("is there");
     assert_eq!((definition.current, definition.created_at, definition.updated_at), (2, Timestamp(1), Timestamp(3)));
+    assert_eq!(in_force, other);
     assert!(definition.enabled && !definition.paused);
 }
 
@@ -122,10 +123,10 @@ pub(super) async fn workflows_are_listed_searched_and_switched(store: &dyn Store
     assert_eq!(ids(search("%")).await, Vec::<String>::new());
     let switched = store.set_definition(&realm, "triage", Some(false), Some(true), Timestamp(7)).await;
     assert!(switched.expect("answers"));
-    let row = store.definition(&realm, "triage").await.expect("answers").expect("is there");
+    let (row, _) = store.definition(&realm, "triage").await.expect("answers").expect("is there");
     assert_eq!((row.enabled, row.paused, row.updated_at), (false, true, Timestamp(7)));
     assert!(store.set_definition(&realm, "triage", None, Some(false), Timestamp(8)).await.expect("answers"));
-    let row = store.definition(&realm, "triage").await.expect("answers").expect("is there");
+    let (row, _) = store.definition(&realm, "triage").await.expect("answers").expect("is there");
     assert_eq!((row.enabled, row.paused), (false, false));
     let enabled = |enabled| DefinitionFilter { search: None, enabled: Some(enabled) };
     assert_eq!(ids(enabled(false)).await, ["triage"]);

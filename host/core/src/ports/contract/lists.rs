@@ -1,13 +1,13 @@
 //! Lists and their pages.
 
-use super::make;
+use super::{Whole, make};
 use crate::engine::ApprovalStatus;
 use crate::error::{Category, Failure};
 use crate::ids::{Realm, RunId, StepId};
 use crate::json::Json;
 use crate::ports::{
-    ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, Cursor, HostLogLine, LogLevel, LogLine, PAGE_LIMIT_MAX,
-    PageRequest, RunFilter, RunRow, StepRow, Store, StoreError,
+    ApiKeyRow, ApprovalFilter, ApprovalRow, Commit, Cursor, Effect, HostLogLine, LogLevel, LogLine, PAGE_LIMIT_MAX,
+    PageRequest, RunCounts, RunFilter, RunRow, StepRow, Store, StoreError,
 };
 use crate::status::{RunStatus, StepStatus};
 use crate::time::Timestamp;
@@ -217,6 +217,30 @@ pub(super) async fn approvals_are_listed_decided_and_filtered(store: &dyn Store)
     let rest = PageRequest { limit: 3, cursor: page.next };
     let rest = store.approvals("acme", None, &ApprovalFilter::default(), &rest).await.expect("answers");
     assert_eq!((rest.items.len(), rest.next), (1, None));
+}
+
+pub(super) async fn what_runs_have_is_counted(store: &dyn Whole) {
+    let (mut first, mut second) = (make::run("r1", 1_000), make::run("r2", 1_000));
+    for (run, count) in [(&mut first, 3), (&mut second, 1)] {
+        let name = |kind: &str, number: i64| format!("{kind}{number}-{}", run.id);
+        let approvals = (0..count).map(|number| make::approval(run, &name("a", number), number)).collect();
+        let files = (1..count).map(|number| Effect::Artifact(make::artifact(run, &name("f", number), number)));
+        let sessions = (2..count).map(|number| make::change(&make::session(run, &name("s", number), number), 1, &[]));
+        let effects: Vec<_> = files.chain(sessions).collect();
+        store.commit(Commit { approvals, ..make::commit(run, 1, 1_000) }).await.expect("commits");
+        store.apply(&effects).await.expect("applies");
+    }
+    let runs = [first.id, second.id, RunId::new("nobody")];
+    let counts = async |most| {
+        let found = store.counts(&runs, most).await.expect("answers");
+        runs.each_ref().map(|run| {
+            let RunCounts { approvals, artifacts, sessions } = found.get(run).copied().unwrap_or_default();
+            [approvals, artifacts, sessions]
+        })
+    };
+    assert_eq!(counts(10).await, [[3, 2, 1], [1, 0, 0], [0, 0, 0]]);
+    assert_eq!(counts(2).await, [[2, 2, 1], [1, 0, 0], [0, 0, 0]]);
+    assert!(store.counts(&[], 2).await.expect("answers").is_empty());
 }
 
 pub(super) async fn keys_are_found_revoked_and_touched(store: &dyn Store) {
