@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use caisson_core::ids::RunId;
 use caisson_core::ports::contract::make;
 use caisson_core::ports::{
-    Admission, Cluster, Commit, CommitError, Journal, JournalError, KvScope, Place, Store, StoreError,
+    Admission, Cluster, Commit, CommitError, Journal, JournalError, KvScope, Place, StepRow, Store, StoreError,
 };
+use caisson_core::status::StepStatus;
 use caisson_store::{PostgresOptions, PostgresStore};
 use caisson_test_servers::postgres::PostgresServer;
 use sqlx::{Connection, PgConnection};
@@ -200,6 +201,36 @@ fn what_a_paused_host_has_locked_becomes_free() {
     let late = paused.block_on(taking);
     assert!(matches!(&late, Err(StoreError::Other(why)) if !why.is_empty()), "{late:?}");
     paused.block_on(until("the host that goes on", async || paused_host.take_outbox(1, 1_000).await.is_ok()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_step_records_while_it_is_stopped_goes_with_it() {
+    let url = PostgresServer::shared().create_database();
+    let (store, mut recording, mut looker) = (Arc::new(open(&url).await), connect(&url).await, connect(&url).await);
+    let mut run = make::run("r", 1_000);
+    let step = make::claimed(1, "h1");
+    store.commit(Commit { steps: vec![step.clone()], ..make::commit(&mut run, 1, 1_000) }).await.expect("commits");
+    // The transaction of a record, between its statement and its end.
+    let record = "BEGIN; SELECT 1 FROM steps WHERE run_id = 'r' AND number = 1 FOR SHARE; \
+        INSERT INTO journal (run_id, step, attempt, entry, number, tenant, environment, call, request, answer, clock_ms) \
+        VALUES ('r', 1, 1, 0, 0, 'acme', 'default', 'http.send', 'ab', '1', 1)";
+    sqlx::raw_sql(record).execute(&mut recording).await.expect("records");
+    let stopped = StepRow { status: StepStatus::Cancelled, host: None, ..step };
+    let commit = Commit { steps: vec![stopped], ..make::commit(&mut run, 1, 2_000) };
+    let stopping = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(commit).await }
+    });
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until("the wait for the step", async || {
+        sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut looker).await.expect("answers") > 0
+    })
+    .await;
+    sqlx::raw_sql("COMMIT").execute(&mut recording).await.expect("commits");
+    stopping.await.expect("ends").expect("commits");
+    let left = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM journal").fetch_one(&mut looker).await;
+    assert_eq!(left.expect("answers"), 0, "a record outlives its step");
 }
 
 #[tokio::test(flavor = "multi_thread")]
