@@ -23,6 +23,11 @@ pub fn trace(run: &RunId) -> TraceId {
     hash(run.as_str())
 }
 
+/// The trace of a run for which a client may have named one, by its `traceparent`.
+pub fn of_run(run: &RunId, named: Option<&str>) -> TraceId {
+    named.and_then(parse).map_or_else(|| trace(run), |(trace, _)| trace)
+}
+
 /// The span of a run.
 pub fn run(run: &RunId) -> SpanId {
     hash(&format!("run:{run}"))

@@ -1,15 +1,16 @@
 //! Carries work: ready steps from the store to the queue and from the queue to a slot, messages from run to run, and at the start
 //! what a former process left behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use caisson_core::engine::{ChildEnd, Message, ParentStep, Stimulus};
+use caisson_core::engine::{ChildEnd, Event, Message, ParentStep, Stimulus};
 use caisson_core::ids::RunId;
 use caisson_core::json::Payload;
-use caisson_core::ports::{Delivery, Horizon, NewRun, OutboxRow, Ready, ReadyRow};
+use caisson_core::ports::{Delivery, Horizon, NewRun, OutboxRow, Ready, ReadyRow, Store};
 use caisson_core::status::RunStatus;
+use caisson_core::trace::{self, TraceId};
 use futures_util::future::join_all;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -146,14 +147,20 @@ pub(crate) async fn refill(service: Service) {
             queue.take_overflow();
             // At least one: a full queue must drop something, or it would forget that there is more.
             let room = u32::try_from(queue.room()).unwrap_or(u32::MAX).max(1);
+            let store = &*inner.ports.store;
             let rows = match horizon {
-                Horizon::Process => inner.ports.store.ready(room).await,
-                Horizon::Since(time) => inner.ports.store.redispatch(time, inner.ports.clock.now(), room).await,
+                Horizon::Process => store.ready(room).await,
+                Horizon::Since(time) => store.redispatch(time, inner.ports.clock.now(), room).await,
             };
             match rows {
                 Ok(rows) => {
                     let more = rows.len() >= room as usize;
-                    queue.publish(rows.into_iter().map(published).collect(), more);
+                    let traces = match horizon {
+                        Horizon::Process => HashMap::new(),
+                        Horizon::Since(_) => traces(store, &rows).await,
+                    };
+                    let steps = rows.into_iter().map(|row| published(row, &traces));
+                    queue.publish(steps.collect(), more);
                     inner.ports.queue.wants_refill().await;
                 }
                 Err(error) => {
@@ -170,9 +177,27 @@ pub(crate) async fn refill(service: Service) {
     }
 }
 
-fn published(row: ReadyRow) -> Ready {
+fn published(row: ReadyRow, traces: &HashMap<RunId, TraceId>) -> Ready {
     let ReadyRow { run, step, attempt, entry, dispatch } = row;
-    Ready { run, step, attempt, entry, dispatch, traceparent: None }
+    let traceparent = traces.get(&run).map(|id| trace::traceparent(*id, trace::step(&run, step, attempt)));
+    Ready { run, step, attempt, entry, dispatch, traceparent }
+}
+
+/// The traces of steps that go to other processes; a client may have named one when it started the run. A step whose trace cannot be read
+/// goes without: the store holds it to be published.
+async fn traces(store: &dyn Store, rows: &[ReadyRow]) -> HashMap<RunId, TraceId> {
+    let mut traces = HashMap::new();
+    for run in rows.iter().map(|row| &row.run) {
+        if traces.contains_key(run) {
+            continue;
+        }
+        let Ok(first) = store.events(run, 0, 1).await else { break };
+        let created = first.first().and_then(|event| Event::decode(&event.kind, event.data.get()).ok());
+        if let Some(Event::RunCreated { trace, .. }) = created {
+            traces.insert(run.clone(), trace::of_run(run, trace.as_deref()));
+        }
+    }
+    traces
 }
 
 /// Messages from run to run.

@@ -7,13 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use caisson_core::engine::chain;
 use caisson_core::ids::RunId;
-use caisson_core::ports::{Cluster, Store};
+use caisson_core::ports::{Cluster, Delivery, Horizon, Ready, Store, TaskQueue};
 use caisson_core::status::{RunStatus, StepStatus};
+use caisson_core::time::Timestamp;
+use caisson_orchestrator::StartRun;
 use caisson_orchestrator::memory::MemoryStore;
+use parking_lot::Mutex;
 use serde_json::json;
-use support::{Bench, SystemClock, page};
+use support::{Bench, SystemClock, page, start};
+use tokio::sync::Notify;
 
 const GATE: &str = "
 id: gate
@@ -154,4 +159,52 @@ async fn a_host_that_stops_leaves_at_once() {
     other.actions.gate.notify_one();
     assert_eq!(other.end(&run).await.status, RunStatus::Completed);
     other.service.shutdown(LONG).await;
+}
+
+/// Takes steps to another place, and has lost all that it took when it is asked.
+#[derive(Default)]
+struct Forgetful {
+    published: Mutex<Vec<Ready>>,
+    asked: Notify,
+}
+
+#[async_trait]
+impl TaskQueue for Forgetful {
+    fn publish(&self, ready: Vec<Ready>, _: bool) {
+        self.published.lock().extend(ready);
+    }
+    async fn next(&self) -> Delivery {
+        std::future::pending().await
+    }
+    fn take_overflow(&self) -> bool {
+        false
+    }
+    async fn wants_refill(&self) {
+        self.asked.notified().await;
+    }
+    fn room(&self) -> usize {
+        10
+    }
+    async fn horizon(&self) -> Horizon {
+        Horizon::Since(Timestamp(i64::MAX))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_is_published_again_has_the_trace_of_its_run() {
+    let queue = Arc::new(Forgetful::default());
+    let bench = Bench::over(store(), queue.clone()).await;
+    bench.save(GATE).await;
+    let named = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for trace in [None, Some(named.into())] {
+        queue.published.lock().clear();
+        let run = bench.service.start_run(StartRun { trace, ..start("gate", &json!({})) }).await.unwrap().0.id;
+        let of_run = || queue.published.lock().iter().filter(|step| step.run == run).cloned().collect::<Vec<_>>();
+        bench.until("the step is published", async || of_run().len() == 1).await;
+        queue.asked.notify_one();
+        bench.until("it is published again", async || of_run().len() == 2).await;
+        let [first, again] = of_run().try_into().unwrap();
+        assert!(first.traceparent.is_some() && again.dispatch > first.dispatch, "{first:?} {again:?}");
+        assert_eq!(again, Ready { dispatch: again.dispatch, ..first });
+    }
 }

@@ -140,7 +140,7 @@ impl RunState {
 
     /// The trace that it belongs to.
     pub fn trace_id(&self) -> TraceId {
-        self.trace.as_deref().and_then(trace::parse).map_or_else(|| trace::trace(&self.id), |(trace, _)| trace)
+        trace::of_run(&self.id, self.trace.as_deref())
     }
 
     /// Takes in one event. Total: an event that does not fit changes nothing but the number of the last event, and the property tests

@@ -184,17 +184,24 @@ impl Bench {
     }
 
     pub async fn with(store: Arc<dyn Store>, slots: usize, load: Load) -> Self {
-        Self::among(store, None, LEASE, slots, load).await
+        Self::among(store, None, Arc::new(SmallQueue::default()), LEASE, slots, load).await
     }
 
     /// A host among others, which are gone so long after they beat last.
     pub async fn member(store: &Arc<MemoryStore>, lease: Duration, slots: usize) -> Self {
-        Self::among(store.clone(), Some(store.clone()), lease, slots, Load::default()).await
+        let queue = Arc::new(SmallQueue::default());
+        Self::among(store.clone(), Some(store.clone()), queue, lease, slots, Load::default()).await
+    }
+
+    /// One whose steps go through that queue, and that takes none by itself.
+    pub async fn over(store: Arc<dyn Store>, queue: Arc<dyn TaskQueue>) -> Self {
+        Self::among(store, None, queue, LEASE, 0, Load::default()).await
     }
 
     async fn among(
         store: Arc<dyn Store>,
         cluster: Option<Arc<dyn Cluster>>,
+        queue: Arc<dyn TaskQueue>,
         lease: Duration,
         slots: usize,
         load: Load,
@@ -202,7 +209,7 @@ impl Bench {
         let actions = Arc::new(Actions::default());
         let ports = Ports {
             store: store.clone(),
-            queue: Arc::new(SmallQueue::default()),
+            queue,
             runner: actions.clone(),
             evaluator: Arc::new(NoExpressions),
             clock: Arc::new(SystemClock),
