@@ -327,11 +327,12 @@ async fn a_step_that_five_hosts_die_with_is_found_dead_and_replayed() {
 const WATCHED: &str = "
 id: watched
 states:
-- {name: begin, type: signal, signal: begin, next: work}
+- {name: begin, type: signal, signal: begin, next: say}
+- {name: say, type: operation, action: script.run, input: {source: 'print(\"on my way\")'}, next: work}
 - {name: work, type: operation, action: agent.run, input: {agent: worker, task: go, session: research}, next: finish}
 - {name: finish, type: signal, signal: finish, end: true}";
 
-/// Reads a stream until an agent has its answer; what was read.
+/// Reads a stream until an agent has its answer and a script has spoken, which may come in any order; what was read.
 async fn agent_ends(stream: &mut reqwest::Response) -> String {
     let mut text = String::new();
     let reading = async {
@@ -340,7 +341,7 @@ async fn agent_ends(stream: &mut reqwest::Response) -> String {
                 let live: Option<Value> = line.strip_prefix("data: ").and_then(|data| serde_json::from_str(data).ok());
                 live.is_some_and(|live| live["type"] == "agent.updated" && live["status"] == "COMPLETED")
             };
-            if text.lines().any(ended) {
+            if text.lines().any(ended) && text.contains("on my way") {
                 return;
             }
             let chunk = stream.chunk().await.unwrap().expect("the stream goes on");
@@ -353,7 +354,7 @@ async fn agent_ends(stream: &mut reqwest::Response) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_watches_at_another_host_sees_how_agents_go_on() {
+async fn whoever_watches_at_another_host_sees_how_agents_go_on_and_what_guests_write() {
     let shared = Shared::start();
     let files = shared.dir.path().join("environment");
     std::fs::create_dir_all(files.join("agents")).unwrap();
@@ -375,6 +376,7 @@ async fn whoever_watches_at_another_host_sees_how_agents_go_on() {
     for stream in &mut streams {
         let seen = agent_ends(stream).await;
         assert!(seen.contains("event: workflow.agent.updated") && seen.contains("\"name\":\"research\""), "{seen}");
+        assert!(seen.contains("event: workflow.step.log"), "{seen}");
     }
     hosts[1].post(&format!("/workflow-runs/{run}/signals"), json!({"name": "finish"})).await;
     assert_eq!(hosts[1].end(&run).await["status"], "COMPLETED");

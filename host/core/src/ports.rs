@@ -29,7 +29,7 @@ pub use admission::{Admission, Held, Place, SlotKey};
 pub use clock::Clock;
 pub use cluster::{Beat, Claim, Cluster, HostRow, InboxRow, Pulse, RunLease};
 pub use evaluator::{Bindings, Evaluation, Evaluator};
-pub use events::{CommittedElsewhere, EventSink, SessionElsewhere};
+pub use events::{CommittedElsewhere, EventSink, Said, SessionElsewhere};
 pub use journal::{ArtifactRow, Effect, EmittedEvent, EntryKey, Journal, JournalError, KvScope, Record};
 pub use paging::{Cursor, PAGE_LIMIT_MAX};
 pub use plugins::{Compilation, PluginHost, PluginRow, PluginStore};

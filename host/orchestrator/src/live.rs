@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use caisson_core::ids::{Realm, RunId, StepId};
-use caisson_core::ports::{CommittedElsewhere, EmittedEvent, LogLine, LogSink, RunRow, SessionRow};
+use caisson_core::ports::{CommittedElsewhere, EmittedEvent, LogLine, RunRow, Said, SessionRow};
 use parking_lot::Mutex;
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, broadcast, watch};
@@ -118,9 +118,12 @@ impl Live {
         self.publish(News::Committed { realm, run, last_seq: news.last_seq, ended: news.ended() });
     }
 
-    /// A business event was stored.
-    pub fn emitted(&self, event: &EmittedEvent) {
-        self.publish(News::Emitted(Box::new(event.clone())));
+    /// A guest of a run wrote or emitted something, here or at another host.
+    pub fn said(&self, run: &RunId, said: Said) {
+        self.publish(match said {
+            Said::Line { step, line } => News::Line { run: run.clone(), step, line },
+            Said::Emitted(event) => News::Emitted(event),
+        });
     }
 
     /// A session of an agent began or went on.
@@ -133,12 +136,6 @@ impl Live {
             // A receiver may have gone in between: nobody watching is no error.
             let _ = self.0.all.send(news);
         }
-    }
-}
-
-impl LogSink for Live {
-    fn write(&self, run: &RunId, step: &StepId, line: LogLine) {
-        self.publish(News::Line { run: run.clone(), step: step.clone(), line });
     }
 }
 

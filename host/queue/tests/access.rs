@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64};
 use caisson_core::ports::contract::make;
-use caisson_core::ports::{EventSink, Ready, TaskQueue};
+use caisson_core::ports::{EventSink, Ready, Said, TaskQueue};
 use caisson_queue::jetstream::{Error, EventPublisher, JetStreamQueue, Options, Tls};
 use caisson_test_servers::nats::{self, NatsServer};
 use futures_util::StreamExt;
@@ -211,6 +211,7 @@ async fn a_server_without_jetstream_says_what_is_missing() {
 const PUBLISH: &[&str] = &[
     "wf.task.>",
     "wf.event.>",
+    "wf.live.>",
     "$JS.API.STREAM.INFO.*",
     "$JS.API.STREAM.CREATE.*",
     "$JS.API.CONSUMER.INFO.WORKFLOW_TASKS.hosts",
@@ -218,7 +219,7 @@ const PUBLISH: &[&str] = &[
     "$JS.API.CONSUMER.MSG.NEXT.WORKFLOW_TASKS.hosts",
     "$JS.ACK.WORKFLOW_TASKS.hosts.>",
 ];
-const SUBSCRIBE: &[&str] = &["_INBOX.>", "wf.event.run.*", "wf.event.agent.*"];
+const SUBSCRIBE: &[&str] = &["_INBOX.>", "wf.event.run.*", "wf.event.agent.*", "wf.live.*"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_with_no_more_rights_than_the_page_about_nats_names() {
@@ -238,12 +239,15 @@ async fn a_user_with_no_more_rights_than_the_page_about_nats_names() {
     let (a, b) = (EventPublisher::new(&a, "a"), EventPublisher::new(&b, "b"));
     let mut news = a.subscribe().await.expect("is subscribed");
     let mut of_agents = a.subscribe_sessions().await.expect("is subscribed");
+    let mut said = a.subscribe_said(|_| true).await.expect("is subscribed");
     let mut run = make::run("r1", 1_000);
     let events = make::commit(&mut run, 1, 1_000).events;
     b.committed(&run, &events, &[]);
     b.session(&make::session(&run, "s", 1_000));
+    b.said(&run.id, &Said::Emitted(Box::new(make::emitted(&run, "e", "order.paid", 1_000))));
     assert_eq!(soon(news.next()).await.expect("lasts").run, run.id);
     assert_eq!(soon(of_agents.next()).await.expect("lasts").run, run.id);
+    assert_eq!(soon(said.next()).await.expect("lasts").0, run.id);
     soon(b.close()).await;
     assert_eq!(b.dropped(), 0);
 }

@@ -5,10 +5,11 @@ mod support;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull;
-use caisson_core::ids::StepId;
+use caisson_core::ids::{RunId, StepId};
 use caisson_core::ports::contract::make;
-use caisson_core::ports::{CommittedElsewhere, EventRow, EventSink, RunRow, SessionElsewhere};
+use caisson_core::ports::{CommittedElsewhere, EventRow, EventSink, LogLevel, LogLine, RunRow, Said, SessionElsewhere};
 use caisson_core::status::RunStatus;
+use caisson_core::time::Timestamp;
 use caisson_queue::jetstream::EventPublisher;
 use caisson_test_servers::nats::NatsServer;
 use futures_util::StreamExt;
@@ -123,6 +124,34 @@ async fn a_host_hears_that_agents_of_others_go_on_and_not_of_its_own() {
         "stepId": session.step_id.as_str(), "environment": "default", "tenant": "acme",
     });
     assert_eq!(*body, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_guests_say_is_heard_elsewhere_in_watched_runs_and_is_kept_by_no_stream() {
+    let server = NatsServer::new();
+    let (a, b) = (connect(options(&server)).await, connect(options(&server)).await);
+    let (a, b) = (EventPublisher::new(&a, "a"), EventPublisher::new(&b, "b"));
+    let mut heard = a.subscribe_said(|run| run.as_str() != "other").await.expect("is subscribed");
+    let run = make::run("r1", 1_000);
+    let line = |message: &str| Said::Line {
+        step: StepId::new("s1"),
+        line: LogLine {
+            at: Timestamp(1_000),
+            level: Some(LogLevel::Warn),
+            message: message.to_owned(),
+            fields: Some("{\"n\": 1}".to_owned()),
+            percent: None,
+        },
+    };
+    let event = make::emitted(&run, "e1", "order.paid", 1_000);
+    a.said(&run.id, &line("own"));
+    b.said(&RunId::new("other"), &line("of a run that nobody watches"));
+    b.said(&run.id, &line("first"));
+    b.said(&run.id, &Said::Emitted(Box::new(event.clone())));
+    assert_eq!(soon(heard.next()).await, Some((run.id.clone(), line("first"))));
+    assert_eq!(soon(heard.next()).await, Some((run.id.clone(), Said::Emitted(Box::new(event)))));
+    soon(b.close()).await;
+    assert!(stored(&server).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

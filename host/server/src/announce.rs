@@ -6,33 +6,53 @@ use async_trait::async_trait;
 use caisson_core::ids::{RunId, StepId};
 use caisson_core::ports::{
     ArtifactRow, Effect, EmittedEvent, EntryKey, EventSink, Journal, JournalError, KvScope, Page, PageRequest, Record,
-    SessionLine, SessionRow, StoreError,
+    Said, SessionLine, SessionRow, StoreError,
 };
 use caisson_orchestrator::Live;
+
+/// Tells those who watch a run, here and at other hosts.
+#[derive(Clone)]
+pub struct Teller {
+    /// Who watches here.
+    pub live: Live,
+    /// Other hosts, if there are any.
+    pub elsewhere: Option<Arc<dyn EventSink>>,
+}
+
+impl Teller {
+    /// A guest wrote or emitted something.
+    pub fn said(&self, run: &RunId, said: Said) {
+        if let Some(sink) = &self.elsewhere {
+            sink.said(run, &said);
+        }
+        self.live.said(run, said);
+    }
+
+    fn session(&self, session: &SessionRow) {
+        if let Some(sink) = &self.elsewhere {
+            sink.session(session);
+        }
+        self.live.session(session);
+    }
+}
 
 /// Tells of business events and of sessions once they are stored.
 pub struct Announcing {
     journal: Arc<dyn Journal>,
-    live: Live,
-    elsewhere: Option<Arc<dyn EventSink>>,
+    teller: Teller,
 }
 
 impl Announcing {
-    /// Around a journal; `elsewhere` is told of sessions for other hosts.
-    pub fn new(journal: Arc<dyn Journal>, live: Live, elsewhere: Option<Arc<dyn EventSink>>) -> Self {
-        Self { journal, live, elsewhere }
+    /// Around a journal.
+    pub fn new(journal: Arc<dyn Journal>, teller: Teller) -> Self {
+        Self { journal, teller }
     }
 
     fn announce(&self, effects: &[Effect]) {
         for effect in effects {
             match effect {
-                Effect::Emit(event) => self.live.emitted(event),
-                Effect::Session(change) => {
-                    self.live.session(&change.row);
-                    if let Some(sink) = &self.elsewhere {
-                        sink.session(&change.row);
-                    }
-                }
+                Effect::Emit(event) => self.teller.said(&event.run, Said::Emitted(Box::new(event.clone()))),
+                Effect::Session(change) => self.teller.session(&change.row),
                 Effect::SetKey { .. } | Effect::DeleteKey { .. } | Effect::Artifact(_) => {}
             }
         }

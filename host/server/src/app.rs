@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::announce::Announcing;
+use crate::announce::{Announcing, Teller};
 use crate::api::api_keys::FIRST_TENANT;
 use crate::api::auth::Role;
 use crate::api::{self, Api, AppState, Files, Parts};
@@ -192,7 +192,6 @@ impl Host {
         let clock: Arc<dyn Clock> = Arc::new(stores.clock().await.map_err(failed)?);
         let first_key = keys::first(&*store, config.admin_key_file.as_deref(), clock.now()).await?;
         let live = Live::default();
-        let logs = LogKeeper::start(live.clone(), store.clone());
         let models = Arc::new(Models::new());
         let mut problems = Vec::new();
         let providers = Providers::set_up(&models, &config.environments, &mut problems);
@@ -209,7 +208,9 @@ impl Host {
         let tools = Arc::new(tools.map_err(Error::Tools)?);
         let host: Arc<str> = Uuid::now_v7().to_string().into();
         let queue = Queue::open(config.nats.as_ref(), &config.data_dir, &host, &clock).await?;
-        let journal: Arc<dyn Journal> = Arc::new(Announcing::new(stores.journal.clone(), live.clone(), queue.events()));
+        let teller = Teller { live: live.clone(), elsewhere: queue.events() };
+        let logs = LogKeeper::start(teller.clone(), store.clone());
+        let journal: Arc<dyn Journal> = Arc::new(Announcing::new(stores.journal.clone(), teller));
         let metrics = Arc::new(Metrics::default());
         metrics.add_source(stores.counters.clone());
         let mut sinks: Vec<Arc<dyn EventSink>> = vec![Arc::new(Logs), metrics.clone()];

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use caisson_core::ids::{RunId, StepId};
-use caisson_core::ports::{HostLogLine, LogLine, LogSink, Store};
-use caisson_orchestrator::Live;
+use caisson_core::ports::{HostLogLine, LogLine, LogSink, Said, Store};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::announce::Teller;
 use crate::api::plugin_invoke::TRIAL;
 
 /// Lines that wait for the store at most: a second of a hundred chatty guests, some megabytes.
@@ -28,7 +28,7 @@ const GATHER: Duration = Duration::from_millis(100);
 
 /// Takes lines for watchers and for the store.
 pub struct LogKeeper {
-    live: Live,
+    teller: Teller,
     /// `None` once closed.
     lines: Mutex<Option<mpsc::Sender<HostLogLine>>>,
     dropped: Arc<AtomicU64>,
@@ -37,11 +37,11 @@ pub struct LogKeeper {
 
 impl LogKeeper {
     /// Begins to store lines. Needs a tokio runtime; ends with [`LogKeeper::close`].
-    pub fn start(live: Live, store: Arc<dyn Store>) -> Arc<Self> {
+    pub fn start(teller: Teller, store: Arc<dyn Store>) -> Arc<Self> {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
         let writer = tokio::spawn(write(store, receiver, dropped.clone()));
-        Arc::new(Self { live, lines: Mutex::new(Some(sender)), dropped, writer: Mutex::new(Some(writer)) })
+        Arc::new(Self { teller, lines: Mutex::new(Some(sender)), dropped, writer: Mutex::new(Some(writer)) })
     }
 
     /// Stores what waits and ends.
@@ -66,7 +66,7 @@ impl LogSink for LogKeeper {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
-        self.live.write(run, step, line);
+        self.teller.said(run, Said::Line { step: step.clone(), line });
     }
 }
 

@@ -4,8 +4,10 @@
 
 use std::sync::Arc;
 
-use super::{EventRow, RunRow, SessionRow, StepRow};
-use crate::ids::{Realm, RunId};
+use serde::{Deserialize, Serialize};
+
+use super::{EmittedEvent, EventRow, LogLine, RunRow, SessionRow, StepRow};
+use crate::ids::{Realm, RunId, StepId};
 use crate::status::RunStatus;
 
 /// Is told what was stored.
@@ -16,6 +18,24 @@ pub trait EventSink: Send + Sync {
 
     /// A session of an agent began or went on, and that is durable. Never waits, as above.
     fn session(&self, _session: &SessionRow) {}
+
+    /// A guest of the run wrote or emitted something. Never waits, as above.
+    fn said(&self, _run: &RunId, _said: &Said) {}
+}
+
+/// What those who watch a run see at once, and no event of the run tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Said {
+    /// A line, or progress. It may not be stored yet.
+    Line {
+        /// The step.
+        step: StepId,
+        /// The line.
+        line: LogLine,
+    },
+    /// A business event, which is stored.
+    Emitted(Box<EmittedEvent>),
 }
 
 /// News that a session of an agent went on at another host: its row in the store says how. May be lost and may come late.

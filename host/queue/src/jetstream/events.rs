@@ -3,6 +3,7 @@
 //! Every event of a run goes to `wf.event.run.<run>` of `WORKFLOW_EVENTS`; one about a step to `wf.event.step.<run>.<step id>`, too. The body is
 //! the event as the API shows it, with run, workflow, environment and tenant. Message ids are `run:seq` (and `run:seq:step`), so that
 //! what comes twice within two minutes is stored once. That a session of an agent went on goes to `wf.event.agent.<run>`, as a hint: which one.
+//! What guests write and emit goes to `wf.live.<run>`, which no stream keeps: it is for those who watch at this moment, and in the store.
 //!
 //! Invariants:
 //! - The engine never waits for a listener: what does not fit, or is committed while the server is away, is dropped and counted.
@@ -14,11 +15,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::{HeaderMap, Message};
 use caisson_core::ids::{Realm, RunId};
 use caisson_core::json::Json;
-use caisson_core::ports::{CommittedElsewhere, EventRow, EventSink, RunRow, SessionElsewhere, SessionRow, StepRow};
+use caisson_core::ports::{
+    CommittedElsewhere, EventRow, EventSink, RunRow, Said, SessionElsewhere, SessionRow, StepRow,
+};
 use caisson_core::status::RunStatus;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt};
@@ -35,6 +38,8 @@ use super::{CLOSE_MAX, Error, JetStreamQueue};
 const WAITING_MAX: usize = 4096;
 /// Publications that wait for the server's word at most.
 const IN_FLIGHT: usize = 256;
+/// What guests say and was not sent yet at most. Apart from events, so that a chatty guest costs none of those.
+const SAID_MAX: usize = 1024;
 /// Between two words about dropped events in the log: the first, and then every so many.
 const DROPPED_STEP: u64 = 1000;
 
@@ -48,11 +53,12 @@ const STATUS: &str = "caisson-status";
 /// Publishes events.
 pub struct EventPublisher {
     sender: mpsc::Sender<Outgoing>,
+    said: mpsc::Sender<(String, bytes::Bytes)>,
     host: Arc<str>,
     dropped: Arc<AtomicU64>,
     link: Link,
     stop: watch::Sender<bool>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct Outgoing {
@@ -101,8 +107,13 @@ impl EventPublisher {
         let (sender, waiting) = mpsc::channel(WAITING_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(send_all(link.clone(), waiting, stopped, Arc::clone(&dropped)));
-        Self { sender, host: host.into(), dropped, link, stop, task: Mutex::new(Some(task)) }
+        let (said, spoken) = mpsc::channel(SAID_MAX);
+        let host: Arc<str> = host.into();
+        let tasks = vec![
+            tokio::spawn(send_all(link.clone(), waiting, stopped.clone(), Arc::clone(&dropped))),
+            tokio::spawn(pass_on(link.clone(), Arc::clone(&host), spoken, stopped)),
+        ];
+        Self { sender, said, host, dropped, link, stop, tasks: Mutex::new(tasks) }
     }
 
     /// Events that were not sent, or of which the server did not say that it stored them.
@@ -113,11 +124,11 @@ impl EventPublisher {
     /// Takes no more and waits a while for what is on its way.
     pub async fn close(&self) {
         self.stop.send_replace(true);
-        let task = self.task.lock().take();
-        if let Some(mut task) = task
-            && tokio::time::timeout(CLOSE_MAX, &mut task).await.is_err()
-        {
-            task.abort();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for mut task in tasks {
+            if tokio::time::timeout(CLOSE_MAX, &mut task).await.is_err() {
+                task.abort();
+            }
         }
     }
 
@@ -133,12 +144,25 @@ impl EventPublisher {
         self.listen("wf.event.agent.*", news_of_session).await
     }
 
+    /// What guests of other hosts write and emit, from now on, in runs of which `wanted` says so.
+    pub async fn subscribe_said<F: Fn(&RunId) -> bool + Send + Unpin + 'static>(
+        &self,
+        wanted: F,
+    ) -> Result<impl Stream<Item = (RunId, Said)> + Send + Unpin + use<F>, Error> {
+        self.listen("wf.live.*", move |message| {
+            let run = RunId::new(message.subject.rsplit('.').next()?);
+            let said = wanted(&run).then(|| serde_json::from_slice(&message.payload).ok())??;
+            Some((run, said))
+        })
+        .await
+    }
+
     /// Other hosts' messages of a subject, as far as they read.
-    async fn listen<T: Send + 'static>(
+    async fn listen<T: Send + 'static, F: Fn(&Message) -> Option<T> + Send + Unpin + 'static>(
         &self,
         subject: &'static str,
-        read: fn(&HeaderMap, &[u8]) -> Option<T>,
-    ) -> Result<impl Stream<Item = T> + Send + Unpin + use<T>, Error> {
+        read: F,
+    ) -> Result<impl Stream<Item = T> + Send + Unpin + use<T, F>, Error> {
         let refused = |error: &dyn std::error::Error| Error::JetStream {
             what: "the subscription to other hosts' events".to_owned(),
             reason: super::link::with_sources(error),
@@ -148,9 +172,9 @@ impl EventPublisher {
         self.link.client.flush().await.map_err(|error| refused(&error))?;
         let own = Arc::clone(&self.host);
         Ok(messages.filter_map(move |message| {
-            let headers =
-                message.headers.filter(|headers| headers.get(HOST).is_some_and(|host| host.as_str() != &*own));
-            std::future::ready(headers.and_then(|headers| read(&headers, &message.payload)))
+            let sender = message.headers.as_ref().and_then(|headers| headers.get(HOST));
+            let others = sender.is_some_and(|host| host.as_str() != &*own);
+            std::future::ready(if others { read(&message) } else { None })
         }))
     }
 
@@ -218,7 +242,7 @@ impl EventPublisher {
 
 impl Drop for EventPublisher {
     fn drop(&mut self) {
-        if let Some(task) = self.task.lock().take() {
+        for task in self.tasks.lock().drain(..) {
             task.abort();
         }
     }
@@ -235,6 +259,38 @@ impl EventSink for EventPublisher {
 
     fn session(&self, session: &SessionRow) {
         self.post(self.of_agent(session));
+    }
+
+    fn said(&self, run: &RunId, said: &Said) {
+        // Nobody has to see it: what does not fit is in the store all the same.
+        if let Ok(place) = self.said.try_reserve() {
+            let body = serde_json::to_vec(said).expect("texts and numbers are JSON");
+            place.send((format!("wf.live.{run}"), body.into()));
+        }
+    }
+}
+
+async fn pass_on(
+    link: Link,
+    host: Arc<str>,
+    mut spoken: mpsc::Receiver<(String, bytes::Bytes)>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, &*host);
+    let sending = async {
+        while let Some((subject, body)) = spoken.recv().await {
+            // Held back, it would come when nobody wants it any more.
+            if link.is_up()
+                && let Err(error) = link.client.publish_with_headers(subject, headers.clone(), body).await
+            {
+                tracing::debug!(%error, "a line is not passed on to those who watch elsewhere");
+            }
+        }
+    };
+    tokio::select! {
+        () = sending => {}
+        _ = stopped.wait_for(|stopped| *stopped) => {}
     }
 }
 
@@ -281,7 +337,7 @@ fn drop_one(dropped: &AtomicU64, reason: &str) {
 }
 
 /// The last event of a commit.
-fn news(headers: &HeaderMap, body: &[u8]) -> Option<CommittedElsewhere> {
+fn news(message: &Message) -> Option<CommittedElsewhere> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct News {
@@ -290,18 +346,18 @@ fn news(headers: &HeaderMap, body: &[u8]) -> Option<CommittedElsewhere> {
         environment: Arc<str>,
         tenant: Arc<str>,
     }
-    let status = RunStatus::parse(headers.get(STATUS)?.as_str())?;
-    let News { seq, run_id, environment, tenant } = serde_json::from_slice(body).ok()?;
+    let status = RunStatus::parse(message.headers.as_ref()?.get(STATUS)?.as_str())?;
+    let News { seq, run_id, environment, tenant } = serde_json::from_slice(&message.payload).ok()?;
     Some(CommittedElsewhere { realm: Realm { tenant, environment }, run: run_id, last_seq: seq, status })
 }
 
-fn news_of_session(_: &HeaderMap, body: &[u8]) -> Option<SessionElsewhere> {
+fn news_of_session(message: &Message) -> Option<SessionElsewhere> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct News {
         run_id: RunId,
         session_id: Arc<str>,
     }
-    let News { run_id, session_id } = serde_json::from_slice(body).ok()?;
+    let News { run_id, session_id } = serde_json::from_slice(&message.payload).ok()?;
     Some(SessionElsewhere { run: run_id, session: session_id })
 }

@@ -19,7 +19,7 @@ use caisson_core::error::{Category, Failure};
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::json::Json;
 use caisson_core::ports::{
-    ActionInfo, ActionRunner, Entry, Evaluation, Evaluator, Invocation, LogLine, LogSink, NoTools, Outcome, PluginRef,
+    ActionInfo, ActionRunner, Entry, Evaluation, Evaluator, Invocation, LogLine, NoTools, Outcome, PluginRef, Said,
     Usage,
 };
 use caisson_core::time::Timestamp;
@@ -492,7 +492,8 @@ async fn a_stream_tells_everything_once_and_ends_with_the_run() {
     let (_, steps) = surface.call(Some(&key), "GET", &format!("/api/v1/workflow-runs/{run}/steps"), "").await;
     let step = steps["steps"][0]["id"].as_str().expect("an id").to_owned();
     let line = LogLine { at: Timestamp(1), level: None, message: "half".to_owned(), fields: None, percent: Some(50) };
-    surface.api.service.live().write(&RunId::new(run.as_str()), &StepId::new(step.as_str()), line);
+    let said = Said::Line { step: StepId::new(step.as_str()), line };
+    surface.api.service.live().said(&RunId::new(run.as_str()), said);
     let (status, _) =
         surface.call(Some(&key), "POST", &format!("/api/v1/workflow-runs/{run}/signals"), r#"{"name":"go"}"#).await;
     assert_eq!(status, StatusCode::ACCEPTED);

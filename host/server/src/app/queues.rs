@@ -146,8 +146,19 @@ impl Queue {
                     Err(error) => tracing::warn!(%error, "nobody here is told how agents of other hosts go on"),
                 }
             };
+            let watched = live.clone();
+            let hearing = async {
+                match events.subscribe_said(move |run| watched.is_watched(run)).await {
+                    Ok(mut news) => {
+                        while let Some((run, said)) = news.next().await {
+                            live.said(&run, said);
+                        }
+                    }
+                    Err(error) => tracing::warn!(%error, "nobody here sees at once what guests of other hosts write"),
+                }
+            };
             tokio::select! {
-                ((), ()) = async { tokio::join!(listening, following) } => {}
+                ((), (), ()) = async { tokio::join!(listening, following, hearing) } => {}
                 () = stop.cancelled() => {}
             }
         }

@@ -10,7 +10,7 @@ use caisson_core::error::{Category, Failure};
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::json::{Json, Payload, sha256_hex};
 use caisson_core::plugin::{ActionSpec, Engine, Grants, Installed, Package};
-use caisson_core::ports::{ArtifactRow, Compilation, Effect, EmittedEvent, PluginHost};
+use caisson_core::ports::{ArtifactRow, Compilation, Effect, EmittedEvent, PluginHost, Said};
 use caisson_core::time::Timestamp;
 use futures_util::stream;
 use http_body_util::BodyExt;
@@ -361,7 +361,7 @@ async fn files_and_business_events_are_their_tenants() {
     let path = format!("/api/v1/workflow-runs/{run}/stream");
     let request = Request::builder().uri(path).header("x-api-key", &own).body(Body::empty()).expect("a request");
     let response = surface.router.clone().call(request).await.expect("answers");
-    surface.api.service.live().emitted(&event);
+    surface.api.service.live().said(&event.run, Said::Emitted(Box::new(event.clone())));
     surface.ask(&own, "POST", &format!("/workflow-runs/{run}/signals"), r#"{"name":"go"}"#).await;
     let text = response.into_body().collect().await.expect("ends").to_bytes();
     let told = events(std::str::from_utf8(&text).expect("text"));
