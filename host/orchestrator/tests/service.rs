@@ -253,3 +253,27 @@ async fn a_long_loop_goes_on_over_many_decisions() {
     assert_eq!(row.status, RunStatus::TimedOut);
     assert!(row.steps > 200, "{}", row.steps);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_waited_for_a_slot_when_its_run_was_paused_goes_on_when_it_is_resumed() {
+    let bench = Bench::on(Arc::new(MemoryStore::new()), 2).await;
+    let branches =
+        (0..6).map(|n| format!("{{name: b{n}, states: [{{name: s{n}, type: operation, action: t.gate, end: true}}]}}"));
+    let branches = branches.collect::<Vec<_>>().join(", ");
+    bench.save(&format!("id: wide\nstates: [{{name: p, type: parallel, end: true, branches: [{branches}]}}]")).await;
+    let run = bench.start("wide", json!({})).await;
+    let at_once = |count| bench.actions.at_once.load(Ordering::SeqCst) == count;
+    bench.until("both slots are taken", async || at_once(2)).await;
+    bench.service.pause("default", &run, "a".into()).await.unwrap();
+    bench.actions.gate.notify_waiters();
+    bench.until("nothing runs", async || at_once(0)).await;
+    // The four others are taken from the queue and refused.
+    bench.until("the queue is empty", async || bench.queue.room() == support::ROOM).await;
+    bench.service.resume("default", &run, "a".into()).await.unwrap();
+    bench
+        .until("the run ends", async || {
+            bench.actions.gate.notify_waiters();
+            bench.service.row("default", &run).await.unwrap().status == RunStatus::Completed
+        })
+        .await;
+}

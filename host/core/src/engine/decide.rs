@@ -106,7 +106,8 @@ pub(super) struct Decider<'a> {
     pub(super) fresh_blobs: Blobs,
     pub(super) queue: VecDeque<ScopeNo>,
     entered: u32,
-    touched: BTreeSet<StepNo>,
+    /// Open steps whose rows are written.
+    pub(super) touched: BTreeSet<StepNo>,
 }
 
 impl<'a> Decider<'a> {
@@ -274,7 +275,7 @@ impl<'a> Decider<'a> {
                 None => Ok(()),
             },
             Cursor::End => self.scope_ended(number, &scope),
-            Cursor::Return => self.returned(&scope),
+            Cursor::Return => self.returned(number, &scope),
             Cursor::Fail(error) => self.scope_failed(number, &scope, error),
         }
     }
@@ -446,7 +447,8 @@ impl<'a> Decider<'a> {
             self.state.scopes.values().filter(|scope| scope.owner == Some(owner)).map(|scope| scope.number).collect();
         for scope in inside {
             self.cancel_inside(scope, reason);
-            self.emit(Event::ScopeCompleted { scope, status: StepStatus::Cancelled, result: None, error: None });
+            let status = StepStatus::Cancelled;
+            self.emit(Event::ScopeCompleted { scope, status, result: None, error: None, returns: false });
         }
     }
 

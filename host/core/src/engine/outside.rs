@@ -74,10 +74,9 @@ impl Decider<'_> {
             match self.passes(&step, filter, signal) {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
-                Err(missing) => {
-                    self.missing(number, state, missing)?;
-                    return Ok(false);
-                }
+                // A signal of another shape is not the one that is waited for. Whoever sends it must not be able to end the run.
+                Err(Missing::Failed(_)) => return Ok(false),
+                Err(Missing::Stop(stop)) => return Err(stop),
             }
         }
         self.emit(Event::SignalConsumed { id: signal.id.clone(), step: number });
@@ -234,6 +233,9 @@ impl Decider<'_> {
         let status = self.status_of_open();
         self.emit(Event::RunStatusChanged { from, status, output: None, error: None, reason: None });
         let ready = self.state.steps.values().filter(|step| step.is_ready()).map(|step| step.number);
+        // What was published before may have been taken and refused since: each is published anew, and its row says so.
+        let ready: Vec<_> = ready.collect();
+        self.touched.extend(&ready);
         self.out.ready.extend(ready);
         self.wake_all();
         Ok(())

@@ -57,8 +57,8 @@ impl StepView<'_> {
             claim: step.claim,
             host: step.host.clone(),
             ready_at: step.ready_at,
-            // Entries differ in attempt or entry, and within one only lost claims raise it: wrapping around is no harm.
-            dispatch: if step.is_ready() { step.claim.wrapping_add(1) << 16 } else { 0 },
+            // Entries differ in attempt or entry, and within one only lost claims and pauses raise it: wrapping around is no harm.
+            dispatch: if step.is_ready() { step.claim.wrapping_add(1).wrapping_add(self.run.resumed) << 16 } else { 0 },
             input_seq: step.input_seq,
             result_seq: step.result_seq,
             error: step.error.as_ref().map(Json::of),

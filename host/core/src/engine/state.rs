@@ -79,6 +79,9 @@ pub struct RunState {
     pub completed_at: Option<Timestamp>,
     /// When it was paused, while it is.
     pub paused_at: Option<Timestamp>,
+    /// How often it went on after a pause.
+    #[serde(default)]
+    pub resumed: u32,
 }
 
 /// An approval that nobody answered yet.
@@ -135,6 +138,7 @@ impl RunState {
             started_at: None,
             completed_at: None,
             paused_at: None,
+            resumed: 0,
         })
     }
 
@@ -217,8 +221,8 @@ impl RunState {
                 self.step_completed(*step, output.as_ref(), error.as_ref(), write.as_ref(), then);
             }
             Event::ScopeOpened { scope, step, role } => self.scope_opened(*scope, *step, role),
-            Event::ScopeCompleted { scope, status, result, error } => {
-                self.scope_completed(*scope, *status, result.as_ref(), error.as_ref());
+            Event::ScopeCompleted { scope, status, result, error, returns } => {
+                self.scope_completed(*scope, *status, result.as_ref(), error.as_ref(), *returns);
             }
             Event::ApprovalRequested { approval, step, message, summary, approvers, deadline } => {
                 let open = OpenApproval {
@@ -246,6 +250,9 @@ impl RunState {
     }
 
     fn status_changed(&mut self, at: Timestamp, status: RunStatus, output: Option<&Payload>, error: Option<&RunError>) {
+        if self.status == RunStatus::Paused {
+            self.resumed = self.resumed.wrapping_add(1);
+        }
         self.status = status;
         self.paused_at = (status == RunStatus::Paused).then_some(at);
         if status != RunStatus::Pending && !self.waits() {
@@ -316,6 +323,7 @@ impl RunState {
         status: StepStatus,
         result: Option<&Payload>,
         error: Option<&RunError>,
+        returns: bool,
     ) {
         let Some(scope) = self.scopes.remove(&number) else { return };
         let Some(owner) = scope.owner else { return };
@@ -349,6 +357,7 @@ impl RunState {
                     (_, StepStatus::Succeeded) => {
                         sections.error = None;
                         sections.result = result.cloned();
+                        sections.returns = returns;
                     }
                     _ => {
                         sections.finally_failed = *role == ScopeRole::Finally;

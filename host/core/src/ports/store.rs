@@ -230,8 +230,8 @@ pub struct StepRow {
     pub host: Option<Arc<str>>,
     /// Whether it waits for a host, and since when.
     pub ready_at: Option<Timestamp>,
-    /// Tells one publication from another: the claim that is to come, times 65,536, plus how often the step was published again since
-    /// ([`Store::redispatch`]). Raised for every publication of one entry.
+    /// Tells one publication from another: the claim that is to come and how often the run was resumed, times 65,536, plus how often
+    /// the step was published again since ([`Store::redispatch`]). Raised for every publication of one entry.
     pub dispatch: u32,
     /// The event that holds its input (`step.scheduled`).
     pub input_seq: u64,

@@ -50,6 +50,8 @@ pub struct Run {
     pub state: RunState,
     pub history: Vec<Recorded>,
     pub ready: BTreeSet<StepNo>,
+    /// `dispatch` of the last publication by step, attempt and entry.
+    pub published: BTreeMap<(StepNo, u32, u32), u32>,
     pub running: BTreeMap<StepNo, Arc<Step>>,
     pub timers: BTreeMap<TimerKey, Timestamp>,
     pub items: Vec<ItemRow>,
@@ -130,6 +132,7 @@ impl World {
             state,
             history: Vec::new(),
             ready: BTreeSet::new(),
+            published: BTreeMap::new(),
             running: BTreeMap::new(),
             timers: BTreeMap::new(),
             items: Vec::new(),
@@ -193,6 +196,12 @@ impl World {
         decision.blobs.iter().for_each(|blob: &Blob| self.blobs.insert(blob));
         self.outbox.extend(decision.outbox);
         let run = self.runs.get_mut(id).expect("run");
+        // Whatever becomes ready has a row, and every publication of one entry is told from the ones before.
+        for step in decision.ready.iter().filter(|step| run.state.steps.get(step).is_some_and(|step| step.is_ready())) {
+            let row = decision.steps.get(step).unwrap_or_else(|| panic!("step {step} is ready without a row"));
+            let before = run.published.insert((*step, row.attempt, row.entry), row.dispatch);
+            assert!(before.is_none_or(|before| before < row.dispatch), "step {step} is published twice as {before:?}");
+        }
         run.history.extend(decision.events);
         run.items.extend(decision.items);
         run.items.retain(|row| !decision.items_dropped.contains(&row.step));
@@ -292,8 +301,16 @@ impl World {
             if trouble && chance.one_in(8) {
                 self.repeat(chance);
             }
+            if trouble && chance.one_in(20) {
+                self.pause_or_resume(chance);
+                continue;
+            }
             let choices = self.possible();
             if choices.is_empty() {
+                if let Some(paused) = self.paused() {
+                    self.submit(&paused, Stimulus::Resume { actor: "op".into() }).expect("a paused run goes on");
+                    continue;
+                }
                 let Some((run, key, due)) = self.next_timer() else {
                     panic!(
                         "nothing can happen, yet the run is {}: {:#?}",
@@ -308,6 +325,24 @@ impl World {
             self.choose(choices.into_iter().nth(at).expect("in range"));
         }
         panic!("the run does not end: {:#?}", self.runs[id].state);
+    }
+
+    fn paused(&self) -> Option<RunId> {
+        self.runs.iter().find(|(_, run)| run.state.status == RunStatus::Paused).map(|(id, _)| id.clone())
+    }
+
+    /// What an operator may do at any time.
+    fn pause_or_resume(&mut self, chance: &mut Chance) {
+        let open: Vec<_> = self.runs.iter().filter(|(_, run)| !run.state.status.is_terminal()).collect();
+        if open.is_empty() {
+            return;
+        }
+        let at = usize::try_from(chance.below(open.len() as u64)).expect("small");
+        let (id, run) = open[at];
+        let paused = run.state.status == RunStatus::Paused;
+        let (id, actor) = (id.clone(), "op".into());
+        self.submit(&id, if paused { Stimulus::Resume { actor } } else { Stimulus::Pause { actor } })
+            .expect("an open run takes it");
     }
 
     fn choose(&mut self, choice: Choice) {
@@ -404,8 +439,15 @@ impl World {
         }
         let at = usize::try_from(chance.below(all.len() as u64)).expect("small");
         let (id, stimulus) = all[at].clone();
-        // These may rightly be given twice: the step is ready again, the timer was set anew.
-        let innocent = matches!(stimulus, Stimulus::Claim { .. } | Stimulus::Timer { .. } | Stimulus::Continue);
+        // These may rightly be given twice: the step is ready again, the timer was set anew, an operator pauses again.
+        let innocent = matches!(
+            stimulus,
+            Stimulus::Claim { .. }
+                | Stimulus::Timer { .. }
+                | Stimulus::Continue
+                | Stimulus::Pause { .. }
+                | Stimulus::Resume { .. }
+        );
         if !innocent {
             let before = self.runs[&id].history.len();
             assert!(self.submit(&id, stimulus).is_err(), "a duplicate was taken");

@@ -45,7 +45,7 @@ pub struct SmallQueue {
     low: Notify,
 }
 
-const ROOM: usize = 4;
+pub const ROOM: usize = 4;
 
 #[async_trait]
 impl TaskQueue for SmallQueue {
@@ -171,6 +171,7 @@ impl Evaluator for NoExpressions {
 pub struct Bench {
     pub store: Arc<dyn Store>,
     pub actions: Arc<Actions>,
+    pub queue: Arc<dyn TaskQueue>,
     pub service: Service,
 }
 
@@ -209,7 +210,7 @@ impl Bench {
         let actions = Arc::new(Actions::default());
         let ports = Ports {
             store: store.clone(),
-            queue,
+            queue: queue.clone(),
             runner: actions.clone(),
             evaluator: Arc::new(NoExpressions),
             clock: Arc::new(SystemClock),
@@ -227,7 +228,7 @@ impl Bench {
             load,
         };
         let service = Service::start(ports, options, Live::default()).await.unwrap();
-        Self { store, actions, service }
+        Self { store, actions, queue, service }
     }
 
     pub async fn save(&self, source: &str) {
