@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use caisson_core::ids::RunId;
+use caisson_core::json::{Json, Payload};
 use caisson_core::ports::contract::make;
 use caisson_core::ports::{
-    Admission, Cluster, Commit, CommitError, Journal, JournalError, KvScope, Place, StepRow, Store, StoreError,
+    Admission, Cluster, Commit, CommitError, Journal, JournalError, KvScope, Place, Pruning, StepRow, Store, StoreError,
 };
-use caisson_core::status::StepStatus;
+use caisson_core::status::{RunStatus, StepStatus};
+use caisson_core::time::Timestamp;
 use caisson_store::{PostgresOptions, PostgresStore};
 use caisson_test_servers::postgres::PostgresServer;
 use sqlx::{Connection, PgConnection};
@@ -231,6 +233,35 @@ async fn what_a_step_records_while_it_is_stopped_goes_with_it() {
     stopping.await.expect("ends").expect("commits");
     let left = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM journal").fetch_one(&mut looker).await;
     assert_eq!(left.expect("answers"), 0, "a record outlives its step");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_a_new_run_has_does_not_go_with_the_run_that_had_it() {
+    let url = PostgresServer::shared().create_database();
+    let (store, other) = (open(&url).await, open(&url).await);
+    let (_, blob) = Payload::new(Json::of(&"x".repeat(8_000)));
+    let blob = blob.expect("it is large");
+    let ended = async |name: &str| {
+        let mut run = make::run(name, 1_000);
+        run.status = RunStatus::Completed;
+        let commit = Commit { blobs: vec![blob.clone()], ..make::commit(&mut run, 1, 1_000) };
+        store.commit(commit).await.expect("commits");
+        run.id
+    };
+    let mut last = ended("r0").await;
+    for number in 1..200 {
+        let erase = async {
+            let mut after = 0;
+            while let Some(next) = other.erase(&last, after, 100, Timestamp(2_000)).await.expect("erases") {
+                after = next;
+            }
+        };
+        let name = format!("r{number}");
+        let (next, ()) = tokio::join!(ended(&name), erase);
+        let found = store.blobs(std::slice::from_ref(&blob.id)).await.expect("answers");
+        assert_eq!(found.len(), 1, "the value of {next} went with {last}");
+        last = next;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

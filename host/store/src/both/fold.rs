@@ -224,20 +224,23 @@ async fn held(
 
 /// Large values and snapshots, each bound as it is.
 async fn write_large(connection: &mut Connection, commits: &[&Commit]) -> Result<(), StoreError> {
-    for commit in commits {
-        let Some(run) = &commit.run else { continue };
-        for blob in &commit.blobs {
-            let query = query!(
-                BLOB_INSERT,
-                run.realm.tenant.as_ref(),
-                run.realm.environment.as_ref(),
-                blob.id.sha256.as_ref(),
-                blob.id.size.cast_signed(),
-                blob.json.get(),
-                run.id.as_str()
-            );
-            execute(connection, query).await?;
-        }
+    let runs = || commits.iter().filter_map(|commit| Some((*commit, commit.run.as_ref()?)));
+    // Several hosts may have the same ones: in one order, they never wait for each other in a circle.
+    let mut blobs: Vec<_> = runs().flat_map(|(commit, run)| commit.blobs.iter().map(move |blob| (blob, run))).collect();
+    blobs.sort_by(|(a, _), (b, _)| a.id.sha256.cmp(&b.id.sha256));
+    for (blob, run) in blobs {
+        let query = query!(
+            BLOB_INSERT,
+            run.realm.tenant.as_ref(),
+            run.realm.environment.as_ref(),
+            blob.id.sha256.as_ref(),
+            blob.id.size.cast_signed(),
+            blob.json.get(),
+            run.id.as_str()
+        );
+        execute(connection, query).await?;
+    }
+    for (commit, run) in runs() {
         if let Some(state) = &commit.snapshot {
             let query = query!(
                 SNAPSHOT_UPSERT,

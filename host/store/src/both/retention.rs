@@ -12,7 +12,7 @@ use caisson_core::ports::{Pruning, RunRow, Stage, StoreError, VersionRow};
 use caisson_core::time::Timestamp;
 
 use super::read::{all, one};
-use super::{Adapter, Connection, Select, error, rows, writer};
+use super::{Adapter, Connection, Select, commit, error, rows, writer};
 use crate::encode::{Rows, payload_text, texts};
 
 #[async_trait]
@@ -140,6 +140,7 @@ impl Part {
         writer::note_time(connection, at).await?;
         changed(connection, query!(ERASE_EVENTS, run, events)).await?;
         if let Some(blobs) = blobs {
+            commit::lock_blobs(connection, realm, &blobs).await?;
             changed(connection, query!(ERASE_BLOBS, run, &*realm.tenant, &*realm.environment, blobs)).await?;
         }
         let logs = changed(connection, query!(ERASE_LOGS, run, i64::from(limit))).await?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use caisson_core::ids::RunId;
+use caisson_core::ids::{Realm, RunId};
 use caisson_core::ports::{Commit, KvScope, SlotKey, StepRow, StoreError};
 use caisson_core::status::StepStatus;
 use caisson_core::time::Timestamp;
@@ -82,6 +82,11 @@ pub(super) async fn lock_slots(connection: &mut PgConnection, slots: &BTreeSet<S
 pub(super) async fn lock_scope(connection: &mut PgConnection, scope: &KvScope) -> Result<(), StoreError> {
     let KvScope { realm, plugin, workflow } = scope;
     lock(connection, ["kv", &realm.tenant, &realm.environment, plugin, workflow]).await
+}
+
+/// Large values that are about to go are held, so that nobody refers to them from now on.
+pub(super) async fn lock_blobs(connection: &mut PgConnection, realm: &Realm, hashes: &str) -> Result<(), StoreError> {
+    execute(connection, query!(BLOBS_LOCK, &*realm.tenant, &*realm.environment, hashes)).await
 }
 
 /// Takes the advisory lock of that name until the transaction ends. Its number is the same in every release and build: hosts of two releases

@@ -92,8 +92,10 @@ statements! {
         "SELECT ", event_columns!(), " FROM events AS e WHERE e.run_id = $1 AND e.seq IN \
          (SELECT value::bigint FROM jsonb_array_elements_text($2::jsonb) AS j(value))"
     );
+    /// A value that is there is held until the end of the transaction, or made again if it has just gone: the last run that had it may be
+    /// erased at this moment.
     BLOB_INSERT (6) = "WITH value AS (INSERT INTO blobs (tenant, environment, sha256, size, json) VALUES ($1, $2, $3, $4, $5) \
-        ON CONFLICT (sha256, tenant, environment) DO NOTHING) \
+        ON CONFLICT (sha256, tenant, environment) DO UPDATE SET size = excluded.size) \
         INSERT INTO blob_refs (sha256, tenant, environment, run_id) VALUES ($3, $1, $2, $6) \
         ON CONFLICT (sha256, tenant, environment, run_id) DO NOTHING";
     BLOBS (1) = concat!("SELECT sha256, size, json FROM blobs WHERE sha256 = ANY ", texts_of!("1"));
@@ -189,6 +191,11 @@ statements! {
     FILES_FORGET (2) = concat!("DELETE FROM artifacts WHERE run_id = $1 AND path = ANY ", texts_of!("2"));
     ERASE_EVENTS (2) = "UPDATE events SET data = '', data_sha256 = j.v->>1 FROM jsonb_array_elements($2::jsonb) AS j(v) \
         WHERE events.run_id = $1 AND events.seq = (j.v->>0)::bigint";
+    /// $1 and $2 the realm, $3 hashes. Before the look that no other run has them: whoever refers to one now is waited for and then seen.
+    BLOBS_LOCK (3) = concat!(
+        "SELECT 1::bigint FROM blobs WHERE tenant = $1 AND environment = $2 AND sha256 = ANY ", texts_of!("3"),
+        " ORDER BY sha256 FOR UPDATE"
+    );
     ERASE_BLOBS (4) = concat!(
         "WITH gone AS (DELETE FROM blob_refs WHERE run_id = $1 AND sha256 = ANY ", texts_of!("4"), ") \
          DELETE FROM blobs WHERE tenant = $2 AND environment = $3 AND sha256 = ANY ", texts_of!("4"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use caisson_core::ids::RunId;
+use caisson_core::ids::{Realm, RunId};
 use caisson_core::ports::{Commit, KvScope, SlotKey, StoreError};
 use caisson_core::time::Timestamp;
 use sqlx::SqliteConnection;
@@ -61,6 +61,12 @@ pub(super) async fn lock_slots(_: &mut SqliteConnection, _: &BTreeSet<SlotKey>) 
 /// Nobody else writes.
 #[expect(clippy::unused_async, reason = "other databases have to lock")]
 pub(super) async fn lock_scope(_: &mut SqliteConnection, _: &KvScope) -> Result<(), StoreError> {
+    Ok(())
+}
+
+/// Nobody else writes.
+#[expect(clippy::unused_async, reason = "other databases have to lock")]
+pub(super) async fn lock_blobs(_: &mut SqliteConnection, _: &Realm, _: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
