@@ -40,6 +40,7 @@ fn a_signal_is_kept_until_something_waits_for_it_and_only_the_fitting_one_is_tak
     let (mut world, id) = world(&format!("\n- {{name: first, type: operation, action: t.ok, next: s}}{SIGNAL}"));
     world.signal(&id, "1", "go", json!({"key": "k1", "n": 3})).expect("taken");
     world.signal(&id, "2", "go", json!({"key": "k2", "n": 9})).expect("taken");
+    world.signal(&id, "shapeless", "go", json!({"key": "k1", "other": 1})).expect("taken");
     world.signal(&id, "3", "go", json!({"key": "k1", "n": 7})).expect("taken");
     assert!(matches!(world.signal(&id, "3", "go", json!({})), Err(Refusal::DuplicateSignal(_))));
     work(&mut world, &id);

@@ -487,3 +487,78 @@ fn values_that_nest_ever_deeper_end_in_a_limit() {
         &format!("n{} more!FAILED", " more".repeat(63)),
     );
 }
+
+#[test]
+fn data_cannot_say_what_ctx_steps_and_input_mean() {
+    let gate = |condition: &str| {
+        format!(
+            "
+- {{name: look, type: inject, data: {{found: 1}}, next: s}}
+- {{name: s, type: switch, dataPath: agent, conditions: [{{if: '{condition}', next: ask}}], defaultNext: pay}}
+- {{name: ask, type: return, output: asked}}
+- {{name: pay, type: return, output: paid}}"
+        )
+    };
+    let evil = json!({"amount": 1, "ctx": {"amount": 1}, "input": {"amount": 1}, "steps": {"look": {"found": 9}}});
+    let mut input = json!({"amount": 5000, "agent": evil});
+    input.as_object_mut().expect("an object").extend(evil.as_object().expect("an object").clone());
+    input["amount"] = json!(5000);
+    for (condition, expected) in [
+        ("ctx.amount > 1000", "asked"),
+        ("input.amount > 1000", "asked"),
+        ("steps.look.found > 5", "paid"),
+        // What stands at `dataPath` is what a bare name means.
+        ("amount > 1000", "paid"),
+    ] {
+        let (world, id) = run(&format!("id: w\nstates:{}", gate(condition)), input.clone());
+        assert_eq!(world.end(&id), (Completed, None, json!(expected)), "{condition}");
+    }
+    check(
+        "
+- {name: a, type: transform, expression: input.amount, resultPath: bare, next: b}
+- {name: b, type: return, output: ['{{ bare }}', '{{ input.amount }}', '{{ ctx.amount }}', '{{ input.input.amount }}']}",
+        input,
+        Completed,
+        None,
+        json!([5000, 5000, 5000, 1]),
+        "a b",
+    );
+}
+
+#[test]
+fn a_return_ends_the_run_once_every_finally_around_it_has_run() {
+    let last = |name: &str| format!("finally: [{{name: {name}, type: inject, data: {name}, end: true}}]");
+    let states = |body: &str, more: &str| {
+        format!(
+            "\n- {{name: t, type: try, try: [{body}], {more}, next: after}}\n- {{name: after, type: fail, error: {{code: AFTER, message: m}}}}"
+        )
+    };
+    let back = "{name: back, type: return, output: back}";
+    let fails = "{name: body, type: operation, action: t.fail, input: {code: BOOM}, end: true}";
+    let inner = format!("{{name: inner, type: try, try: [{back}], {}, end: true}}", last("first"));
+    let both = format!(
+        "{{name: both, type: parallel, end: true, branches: [{{name: x, states: [{back}]}}, {{name: y, states: [{{name: naps, type: wait, duration: 60, end: true}}]}}]}}"
+    );
+    let thrown = "finally: [{name: last, type: fail, error: {code: LATE, message: m}}]";
+    for (states, end, trace) in [
+        (states(back, &last("last")), (Completed, None, json!("back")), "back last t"),
+        (
+            states(fails, &format!("catch: {{states: [{back}]}}, {}", last("last"))),
+            (Completed, None, json!("back")),
+            "body!FAILED back last t",
+        ),
+        (states(&inner, &last("last")), (Completed, None, json!("back")), "back first inner last t"),
+        (states(&both, &last("last")), (Completed, None, json!("back")), "back naps!CANCELLED both!CANCELLED last t"),
+        (states(back, thrown), (Failed, Some("LATE".into()), Value::Null), "back last!FAILED t!FAILED"),
+        // A finally may have the last word.
+        (
+            states(fails, "finally: [{name: over, type: return, output: over}]"),
+            (Completed, None, json!("over")),
+            "body!FAILED over t!CANCELLED",
+        ),
+    ] {
+        let (world, id) = run(&format!("id: w\nstates:{states}"), json!({}));
+        assert_eq!(world.end(&id), end, "{states}");
+        assert_eq!(world.trace(&id), trace, "{states}");
+    }
+}

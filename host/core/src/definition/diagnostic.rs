@@ -157,18 +157,19 @@ pub mod code {
     }
 }
 
-/// Collects findings up to [`DIAGNOSTICS_MAX`].
+/// Collects errors and warnings, each up to [`DIAGNOSTICS_MAX`].
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
     found: Vec<Diagnostic>,
-    left_out: usize,
+    errors: usize,
+    warnings: usize,
 }
 
 impl Sink {
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
-        if self.is_full() {
-            self.left_out += 1;
-        } else {
+        let count = if diagnostic.is_error() { &mut self.errors } else { &mut self.warnings };
+        *count += 1;
+        if *count <= DIAGNOSTICS_MAX {
             self.found.push(diagnostic);
         }
     }
@@ -183,22 +184,23 @@ impl Sink {
     }
 
     pub(crate) fn has_errors(&self) -> bool {
-        self.left_out > 0 || self.found.iter().any(Diagnostic::is_error)
+        self.errors > 0
     }
 
     /// In the order of the source.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
         self.found.sort_by_key(|diagnostic| diagnostic.offset);
-        if self.left_out > 0 {
+        let counts = [(Severity::Error, self.errors, "errors"), (Severity::Warning, self.warnings, "warnings")];
+        for (severity, count, what) in counts.into_iter().filter(|(_, count, _)| *count > DIAGNOSTICS_MAX) {
             self.found.push(Diagnostic {
-                severity: Severity::Error,
+                severity,
                 code: code::LIMIT_EXCEEDED,
                 path: String::new(),
                 line: 0,
                 column: 0,
                 offset: 0,
                 length: 0,
-                message: format!("{} more problems are not shown", self.left_out),
+                message: format!("{} more {what} are not shown", count - DIAGNOSTICS_MAX),
                 suggestion: None,
             });
         }

@@ -162,15 +162,15 @@ impl Decider<'_> {
                 .cloned()
                 .ok_or_else(|| Missing::Failed(nothing_at(path, value.as_object())));
         }
-        if let Some(value) = self.value_at(scope, path)? {
-            return Ok(value);
-        }
-        // `input.x` means the run's input unless the data has an `input` of its own; checked last.
+        // `input.x` means the run's input, and only what is not there the data's own `input`: the same as in an expression.
         if path.segments().first() == Some(&Segment::Key("input".into())) {
             let inner = &path.segments()[1..];
             if let Some(value) = self.with_value(&self.state.input, |v| crate::expr::descend(v, inner).cloned())? {
                 return Ok(value);
             }
+        }
+        if let Some(value) = self.value_at(scope, path)? {
+            return Ok(value);
         }
         let around = self.deepest(scope, path)?;
         Err(Missing::Failed(nothing_at(path, around.as_ref().and_then(Value::as_object))))
@@ -200,27 +200,22 @@ impl Decider<'_> {
         }
     }
 
-    /// What an expression may use: every name at the root, `ctx`, `steps`, `input` and the locals. `ctx` repeats everything, so it
-    /// is bound only where the source mentions it.
+    /// What an expression may use: `ctx`, `steps` and `input`, then the locals, then every name at the root. The first three come first:
+    /// data must not be able to say what they mean. `ctx` repeats everything, so it is bound only where the source mentions it.
     fn bindings(&self, scope: ScopeNo, source: &str, locals: &Locals) -> Result<Bindings, Stop> {
         let root = self.value_at(scope, &Path::root())?.unwrap_or_default();
+        let steps = root.get("steps").map_or_else(|| Json::of(&Map::new()), Json::of);
+        let whole = if source.contains("ctx") { Json::of(&root) } else { Json::null() };
         let mut bound: Vec<(String, Json)> =
-            locals.iter().map(|(name, value)| (name.clone(), Json::of(value))).collect();
-        let mut bind = |name: &str, json: &dyn Fn() -> Json| {
+            [("ctx", whole), ("steps", steps), ("input", self.json_of(&self.state.input)?)]
+                .map(|(name, json)| (name.to_owned(), json))
+                .into();
+        let data = root.as_object().into_iter().flatten();
+        for (name, value) in locals.iter().map(|(name, value)| (name, value)).chain(data) {
             if !bound.iter().any(|(known, _)| known == name) {
-                bound.push((name.to_owned(), json()));
-            }
-        };
-        if let Some(map) = root.as_object() {
-            for (name, value) in map {
-                bind(name, &|| Json::of(value));
+                bound.push((name.clone(), Json::of(value)));
             }
         }
-        bind("steps", &|| Json::of(&Map::new()));
-        let input = self.json_of(&self.state.input)?;
-        bind("input", &|| input.clone());
-        let whole = if source.contains("ctx") { Json::of(&root) } else { Json::null() };
-        bind("ctx", &|| whole.clone());
         Ok(Bindings(bound))
     }
 }

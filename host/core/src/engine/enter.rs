@@ -324,11 +324,6 @@ impl Decider<'_> {
         })
     }
 
-    pub(super) fn returned(&mut self, scope: &Scope) -> Result<(), Stop> {
-        let output = scope.last.clone();
-        self.complete_run(output)
-    }
-
     /// Ends the run well, if its output fits its schema.
     pub(super) fn complete_run(&mut self, output: Option<Payload>) -> Result<(), Stop> {
         let output = output.unwrap_or_else(|| Payload::Inline(Json::null()));

@@ -157,6 +157,9 @@ pub enum Event {
         result: Option<Payload>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<RunError>,
+        /// A section of a `try` that ended by a `return`: the whole run ends with its result once `finally` has run.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        returns: bool,
     },
     /// A human is asked.
     #[serde(rename = "approval.requested")]

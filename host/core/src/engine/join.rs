@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 use super::decide::Decider;
 use super::inputs::{Question, Stop};
 use super::open::{BranchEnd, Items, Progress, Scope, Sections, Step};
-use super::{Activity, Event, RunError, ScopeNo, ScopeRole, StepNo, error_value};
+use super::{Activity, Event, RunError, ScopeNo, ScopeRole, StepNo, Then, error_value};
 use crate::error::{Category, Failure};
 use crate::json::{Json, Payload};
 use crate::model::{Foreach, Join, OnError, Parallel, State, StateKind, Try};
-use crate::ports::ItemRow;
+use crate::ports::{ItemRow, Usage};
 use crate::status::{RunStatus, StepStatus};
 
 impl Decider<'_> {
@@ -99,8 +99,36 @@ impl Decider<'_> {
         if let (ScopeRole::Item(index), Some(result)) = (&scope.role, &result) {
             self.out.items.push(ItemRow { step: owner, index: *index, result: result.clone() });
         }
-        self.emit(Event::ScopeCompleted { scope: number, status, result, error });
+        self.emit(Event::ScopeCompleted { scope: number, status, result, error, returns: false });
         self.advance_owner(owner)
+    }
+
+    /// A `return`: the run ends well, once every `finally` around it has run.
+    pub(super) fn returned(&mut self, number: ScopeNo, scope: &Scope) -> Result<(), Stop> {
+        let output = scope.last.clone();
+        let Some((section, owner)) = self.section_with_finally(number) else { return self.complete_run(output) };
+        if section != number {
+            self.cancel_inside(section, "the workflow returns");
+        }
+        let status = StepStatus::Succeeded;
+        self.emit(Event::ScopeCompleted { scope: section, status, result: output, error: None, returns: true });
+        self.advance_owner(owner)
+    }
+
+    /// The innermost section around that a `finally` follows, and its `try`.
+    fn section_with_finally(&self, scope: ScopeNo) -> Option<(ScopeNo, StepNo)> {
+        let mut at = Some(scope);
+        while let Some(number) = at {
+            let scope = self.state.scopes.get(&number)?;
+            if let (ScopeRole::Try | ScopeRole::Catch, Some(owner)) = (&scope.role, scope.owner)
+                && let Some(step) = self.state.steps.get(&owner)
+                && matches!(self.kind_of(step), StateKind::Try(section) if section.finally.is_some())
+            {
+                return Some((number, owner));
+            }
+            at = scope.parent;
+        }
+        None
     }
 
     /// After a scope of a step ended: what does that mean for the step?
@@ -260,6 +288,9 @@ impl Decider<'_> {
                 self.succeed(number, state, sections.result.clone());
             }
             (_, Some(error)) => self.fail(number, state, &error.failure.clone()),
+            (_, None) if sections.returns => {
+                self.succeed_with(number, state, sections.result.clone(), Then::Return, Usage::default(), Vec::new());
+            }
             (_, None) => self.succeed(number, state, sections.result.clone()),
         }
     }

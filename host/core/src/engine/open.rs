@@ -183,6 +183,9 @@ pub struct Sections {
     pub error: Option<Box<RunError>>,
     /// Whether that error is the finally's own.
     pub finally_failed: bool,
+    /// Whether the run ends with the result, by a `return`.
+    #[serde(default)]
+    pub returns: bool,
 }
 
 impl Scope {

@@ -90,10 +90,21 @@ fn a_hundred_thousand_findings_are_a_hundred() {
     let states: String =
         (0..9_000).map(|n| format!("  - {{name: state{n}, type: wait, duration: 1, next: stat{n}}}\n")).collect();
     let reading = read(format!("id: w\nstates:\n{states}").as_bytes(), Format::Yaml);
-    assert_eq!(reading.diagnostics.len(), 101);
+    let shown = |errors: bool| reading.diagnostics.iter().filter(|found| found.is_error() == errors).count();
+    assert_eq!((shown(true), shown(false)), (101, 1));
     let duplicates = "a: 1\n".repeat(50_000);
     let reading = read(duplicates.as_bytes(), Format::Yaml);
     assert_eq!(reading.diagnostics.len(), 101);
+}
+
+#[test]
+fn however_many_warnings_refuse_nothing() {
+    let states: String = (0..500).map(|n| format!("- {{name: s{n}, type: inject, data: 1, end: true}}\n")).collect();
+    let reading = read(format!("id: w\nstart: s0\nstates:\n{states}").as_bytes(), Format::Yaml);
+    assert!(reading.definition.is_some());
+    let last = reading.diagnostics.last().expect("there are some");
+    assert_eq!((reading.diagnostics.len(), last.is_error()), (101, false));
+    assert_eq!((last.code, &*last.message), (code::LIMIT_EXCEEDED, "399 more warnings are not shown"));
 }
 
 #[test]
