@@ -177,7 +177,8 @@ async fn hand_in(
     loop {
         match service.submit_with(run, stimulus.clone(), permit.take(), None).await {
             Ok(_) => return,
-            Err(error) if matches!(error.kind, Kind::Unavailable) || error.code == "RUN_BUSY" => {
+            // An inner error too: whatever is wrong with the run, the work was done.
+            Err(error) if matches!(error.kind, Kind::Unavailable | Kind::Internal) || error.code == "RUN_BUSY" => {
                 tracing::warn!(run_id = %run, code = error.code, error = %error, "result is not stored yet");
             }
             Err(error) => {

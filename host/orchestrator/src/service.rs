@@ -305,7 +305,7 @@ impl Service {
             biased;
             ended = watch.ended() => Ok((*ended).clone()),
             ended = self.ended_elsewhere(tenant, run, watch) => ended,
-            () = tokio::time::sleep(limit) => self.row(tenant, run).await,
+            () = tokio::time::sleep(limit) => self.row(tenant, run).await.or(Ok(row)),
             () = self.0.stopping.cancelled() => Ok(row),
         }
     }
@@ -321,9 +321,11 @@ impl Service {
                 () = watch.ended_elsewhere() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
-            let row = self.row(tenant, run).await?;
-            if row.status.is_terminal() {
-                return Ok(row);
+            match self.row(tenant, run).await {
+                Ok(row) if row.status.is_terminal() => return Ok(row),
+                // The run has begun all the same, and the store may answer the next time.
+                Ok(_) | Err(Error { kind: Kind::Unavailable, .. }) => {}
+                Err(error) => return Err(error),
             }
         }
     }

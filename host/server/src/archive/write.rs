@@ -274,11 +274,14 @@ struct Aside {
 }
 
 impl Aside {
-    /// Gives it its name, durably. One of that name is of the same run, and as whole.
+    /// Gives it its name, durably. One that has the name stays: whoever wrote it had removed nothing of the run before, and may have by
+    /// now, so that this one may lack it.
     fn name(mut self, root: &Dir, place: &Place) -> io::Result<()> {
         let dir = place.open(root)?;
-        self.dir.rename(&self.name, &dir, &place.file)?;
-        self.named = true;
+        if !dir.try_exists(&place.file)? {
+            self.dir.rename(&self.name, &dir, &place.file)?;
+            self.named = true;
+        }
         sync(&dir)
     }
 }

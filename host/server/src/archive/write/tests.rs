@@ -1,6 +1,6 @@
-use caisson_core::ids::Realm;
+use caisson_core::ids::{Realm, StepId};
 use caisson_core::json::Blob;
-use caisson_core::ports::{Stage, VersionRow};
+use caisson_core::ports::{ArtifactRow, Effect, Stage, VersionRow};
 use caisson_core::time::Timestamp;
 use caisson_orchestrator::memory::MemoryStore;
 
@@ -79,11 +79,33 @@ async fn a_run_that_another_host_begins_to_erase_meanwhile_gets_no_file_that_lac
         (dir, archive)
     };
 
+    let artifact = ArtifactRow {
+        id: "f".into(),
+        realm: store.run(&run).await.expect("answers").expect("is there").realm,
+        run: run.clone(),
+        step_id: StepId::new("s"),
+        plugin: "t".into(),
+        name: "report.csv".into(),
+        mime_type: "text/csv".into(),
+        size: 1,
+        sha256: "cd".repeat(32).into(),
+        path: "r/s/t/f".into(),
+        at: Timestamp(1_000_000),
+    };
+    store.apply(&[Effect::Artifact(artifact.clone())]).await.expect("applies");
+
     let (dir, alone) = archive(store.clone());
     alone.keep(&run).await.expect("keeps");
     let (named, aside) = files(dir.path());
     assert_eq!((named.len(), aside), (1, 0));
     read::file(&named[0], drop).expect("is whole");
+    let whole = std::fs::read_to_string(&named[0]).expect("is text");
+    assert!(whole.contains("report.csv"), "{whole}");
+    // Its files go before its events: whoever comes between finds less.
+    store.forget_files(&run, &[artifact.path]).await.expect("forgets");
+    alone.keep(&run).await.expect("has it");
+    assert_eq!(std::fs::read_to_string(&named[0]).expect("is text"), whole);
+    assert_eq!(files(dir.path()), (named, 0));
 
     let (dir, raced) = archive(Arc::new(Raced(store.clone())));
     raced.keep(&run).await.expect("leaves it to the other host");
