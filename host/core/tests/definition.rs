@@ -180,6 +180,56 @@ fn without_a_catalog_existence_is_a_warning() {
 }
 
 #[test]
+fn an_agent_may_still_be_named_by_its_id() {
+    let source = br#"
+id: w
+start: a
+states:
+  - {name: a, type: operation, action: agent.run, input: {agent_id: 123}, next: b}
+  - {name: b, type: operation, action: agent.run, input: {agent_id: "{{ x }}", task: "{{ y }}"}, next: c}
+  - {name: c, type: operation, action: agent.run, input: {agent_id: ""}, end: true}
+"#;
+    let reading = definition::read(source, Format::Yaml);
+    let known = Known { actions: Some(&["agent.run"]), agents: Some(&[]), workflows: None };
+    expect![[r#"
+        warning[AGENT_ID_DEPRECATED] 5:12+1 states[0]
+          state 'a': 'agent_id' is deprecated
+          help: write agent: NAME instead
+        warning[AGENT_ID_DEPRECATED] 6:12+1 states[1]
+          state 'b': 'agent_id' is deprecated
+          help: write agent: NAME instead
+        error[MISSING_FIELD] 7:12+1 states[2]
+          state 'c': agent name is required
+          help: name it in the input: agent: NAME
+    "#]]
+    .assert_eq(&render(&reading.check(&known)));
+}
+
+#[test]
+fn what_would_not_do_what_it_says_is_not_taken() {
+    let source = br#"
+id: w
+start: a
+states:
+  - {name: a, type: inject, data: 1, resultPath: "list[1]", next: b}
+  - {name: b, type: operation, action: core.echo, retry: {maxAttempts: 2, retryOn: [TimeoutError, ValidationError]}, next: c}
+  - {name: c, type: opration}
+"#;
+    let reading = definition::read(source, Format::Yaml);
+    expect![[r#"
+        error[INVALID_PATH] 5:50+9 states[0].resultPath
+          state 'a': 'resultPath' has the index [1]: results go into objects, not into lists
+          help: a transform gives a list with the item changed
+        warning[INVALID_VALUE] 6:75+7 states[1].retry.retryOn
+          state 'b': retry: 'retryOn': a ValidationError is never retried, since the same data does not fit again
+        error[UNKNOWN_TYPE] 7:21+8 states[2].type
+          state 'c': unknown type 'opration'
+          help: did you mean 'operation'?
+    "#]]
+    .assert_eq(&render(&reading.diagnostics));
+}
+
+#[test]
 fn findings_serialise_as_the_api_says() {
     let reading = definition::read(b"id: w\nstart: a\nstats: []\n", Format::Yaml);
     let unknown = Known { actions: None, agents: None, workflows: None };

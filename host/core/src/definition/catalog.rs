@@ -118,6 +118,7 @@ pub(super) fn check_with(definition: &Definition, places: &Places, catalog: &dyn
                     match agent(&operation.input) {
                         Agent::Named(name) => agents.entry(name).or_default().push(id),
                         Agent::Later => {}
+                        Agent::ById => found.push(look.agent_by_id(id)),
                         Agent::Missing => found.push(look.missing_agent(id)),
                     }
                 }
@@ -142,22 +143,30 @@ enum Agent<'a> {
     Named(&'a str),
     /// Known when the step runs.
     Later,
+    /// By `agent_id`, as definitions of the seeds did: its text is the name. Looked up when the step runs.
+    ById,
     Missing,
 }
 
 fn agent(input: &Template) -> Agent<'_> {
-    let constant = |value: &'_ Value| value.as_str().is_none_or(|name| name.trim().is_empty());
+    let named = |name: &str| !name.trim().is_empty();
+    let by_id = |id: &Value| id.is_number() || id.as_str().is_some_and(named);
     match input {
-        Template::Constant(Value::Object(map)) => match map.get("agent") {
-            Some(Value::String(name)) if !name.trim().is_empty() => Agent::Named(name),
+        Template::Constant(Value::Object(map)) => match (map.get("agent"), map.get("agent_id")) {
+            (Some(Value::String(name)), _) if named(name) => Agent::Named(name),
+            (_, Some(id)) if by_id(id) => Agent::ById,
             _ => Agent::Missing,
         },
-        Template::Object(fields) => match fields.iter().find(|(key, _)| key == "agent") {
-            Some((_, Template::Constant(Value::String(name)))) if !name.trim().is_empty() => Agent::Named(name),
-            Some((_, Template::Constant(value))) if constant(value) => Agent::Missing,
-            None => Agent::Missing,
-            Some(_) => Agent::Later,
-        },
+        Template::Object(fields) => {
+            let field = |wanted: &str| fields.iter().find(|(key, _)| key == wanted).map(|(_, value)| value);
+            match (field("agent"), field("agent_id")) {
+                (Some(Template::Constant(Value::String(name))), _) if named(name) => Agent::Named(name),
+                (None | Some(Template::Constant(_)), Some(Template::Constant(id))) if by_id(id) => Agent::ById,
+                (None | Some(Template::Constant(_)), None | Some(Template::Constant(_))) => Agent::Missing,
+                (Some(_), _) => Agent::Later,
+                (None, Some(_)) => Agent::ById,
+            }
+        }
         _ => Agent::Later,
     }
 }
@@ -229,6 +238,13 @@ impl Look<'_> {
             let place = self.place(states[0], |places| places.workflow.as_ref());
             found.push(diagnostic(Severity::Warning, code::WORKFLOW_NOT_FOUND, place, message).suggest(suggestion));
         }
+    }
+
+    fn agent_by_id(&self, id: StateId) -> Diagnostic {
+        let message = format!("state {}: 'agent_id' is deprecated", self.name(id));
+        let place = self.place(id, |places| places.agent.as_ref());
+        diagnostic(Severity::Warning, code::AGENT_ID_DEPRECATED, place, message)
+            .suggest(Some("write agent: NAME instead".to_owned()))
     }
 
     fn missing_agent(&self, id: StateId) -> Diagnostic {

@@ -152,6 +152,8 @@ pub mod code {
         DEFAULT_START
         /// Warning: whether the action exists was not known here.
         ACTION_NOT_CHECKED
+        /// Warning: an agent is named by `agent_id`.
+        AGENT_ID_DEPRECATED
         /// Warning: whether the agents exist was not known here.
         AGENT_NOT_CHECKED
     }

@@ -73,9 +73,8 @@ impl Decider<'_> {
         if let Some(filter) = &wait.filter {
             match self.passes(&step, filter, signal) {
                 Ok(true) => {}
-                Ok(false) => return Ok(false),
-                // A signal of another shape is not the one that is waited for. Whoever sends it must not be able to end the run.
-                Err(Missing::Failed(_)) => return Ok(false),
+                // A signal of another shape is not the one that is waited for: whoever sends it must not be able to end the run.
+                Ok(false) | Err(Missing::Failed(_)) => return Ok(false),
                 Err(Missing::Stop(stop)) => return Err(stop),
             }
         }

@@ -8,7 +8,7 @@ use super::super::document::{Data, Node, join_key};
 use super::fields::Fields;
 use super::kind::{Reads, TYPES, TypeFields, type_fields};
 use super::{At, Reader, Scope};
-use crate::expr::Path;
+use crate::expr::{Path, Segment};
 use crate::model::{Block, BlockId, Next, State, StateId, StateKind};
 
 /// Longest name of a state: it is a key in the data and stands in every event.
@@ -284,6 +284,18 @@ impl<'a> Reader<'a> {
             let at = fields.get("resultPath").map_or_else(|| fields.here(), |field| fields.at(field));
             let message = fields.says("'resultPath' is the root: a result may not replace all data");
             self.error(code::INVALID_PATH, at, message, Some("for example resultPath: steps.NAME".to_owned()));
+            return None;
+        }
+        if let Some(Segment::Index(index)) = path.segments().iter().find(|part| matches!(part, Segment::Index(_))) {
+            let at = fields.get("resultPath").map_or_else(|| fields.here(), |field| fields.at(field));
+            let message =
+                fields.says(format!("'resultPath' has the index [{index}]: results go into objects, not into lists"));
+            self.error(
+                code::INVALID_PATH,
+                at,
+                message,
+                Some("a transform gives a list with the item changed".to_owned()),
+            );
             return None;
         }
         Some(path)

@@ -176,6 +176,13 @@ impl<'a> Reader<'a> {
         }
         let jitter = self.jitter(&mut retry);
         let retry_on = self.selectors(&mut retry, "retryOn");
+        if let Some(field) = retry.get("retryOn")
+            && retry_on.iter().any(|selector| selector == Category::ValidationError.as_str())
+        {
+            let message =
+                retry.says("'retryOn': a ValidationError is never retried, since the same data does not fit again");
+            self.warn(code::INVALID_VALUE, retry.at(field), message);
+        }
         let valid =
             ["maxAttempts", "backoff", "backoffSeconds", "backoffMultiplier", "maxBackoffSeconds", "jitter", "retryOn"];
         self.finish(&retry, &valid, |key| match key {

@@ -151,6 +151,10 @@ impl<'a> Reader<'a> {
                 ("agent.run", self.input_of(fields, &parts), &["agent", "prompt", "variables"])
             }
             "script" if fields.has("command") => {
+                if let Some(field) = fields.get("command") {
+                    let place = self.place(&fields.at(field));
+                    self.places.entry(id).or_default().action = Some(place);
+                }
                 let parts = [("command", "command", true), ("cwd", "cwd", false)];
                 ("process.exec", self.input_of(fields, &parts), &["command", "cwd"])
             }
@@ -162,6 +166,10 @@ impl<'a> Reader<'a> {
             "function" => {
                 let key = if fields.has("function") { "function" } else { "action" };
                 let action = self.required_text(fields, key, "the full name of an action")?;
+                if let Some(field) = fields.get(key) {
+                    let place = self.place(&fields.at(field));
+                    self.places.entry(id).or_default().action = Some(place);
+                }
                 if !is_action_name(action) {
                     let at = fields.get(key).map_or_else(|| fields.here(), |field| fields.at(field));
                     let message = fields.says(format!(

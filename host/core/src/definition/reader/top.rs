@@ -187,10 +187,11 @@ impl<'a> Reader<'a> {
             && let Some(first) = self.blocks[block.0 as usize].states.first()
             && let Some(field) = fields.get("states")
         {
-            let name = self.states[first.0 as usize].as_ref().map(|state| state.name.clone());
-            let message =
-                format!("'start' is not given: the workflow starts with {}", quoted(&name.unwrap_or_default()));
-            self.warn(code::DEFAULT_START, At { span: field.key_span, path: "start".to_owned() }, message);
+            // One that is not understood has an error of its own.
+            if let Some(name) = self.states[first.0 as usize].as_ref().map(|state| state.name.clone()) {
+                let message = format!("'start' is not given: the workflow starts with {}", quoted(&name));
+                self.warn(code::DEFAULT_START, At { span: field.key_span, path: "start".to_owned() }, message);
+            }
         }
         Some(block)
     }
