@@ -312,8 +312,13 @@ impl Host {
     }
 
     /// A key for this process's own use; whoever has it revokes it.
-    pub async fn temporary_key(&self, actor: &str, role: Role) -> Result<TemporaryKey, keys::Error> {
-        let made = keys::make(actor, role, Vec::new(), FIRST_TENANT.into(), self.api.now())?;
+    pub async fn temporary_key(
+        &self,
+        actor: &str,
+        role: Role,
+        teams: Vec<String>,
+    ) -> Result<TemporaryKey, keys::Error> {
+        let made = keys::make(actor, role, teams, FIRST_TENANT.into(), self.api.now())?;
         self.store.add_key(&made.row).await?;
         Ok(TemporaryKey { key: made.key, id: made.row.id })
     }

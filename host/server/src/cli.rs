@@ -308,12 +308,51 @@ mod tests {
         }
     }
 
+    /// Commands as pages show them, one by one: without their comments, and with quotes as a shell reads them.
+    fn shown(page: &str) -> impl Iterator<Item = Vec<String>> {
+        let fenced = page.split("```").skip(1).step_by(2).flat_map(str::lines);
+        fenced.filter(|line| line.starts_with("caisson ")).map(|line| {
+            let (mut words, mut quote) = (vec![String::new()], None);
+            for c in line.split(" #").next().unwrap_or_default().trim().chars() {
+                match (quote, c) {
+                    (Some(open), c) if c == open => quote = None,
+                    (None, '\'' | '"') => quote = Some(c),
+                    (None, ' ') => words.push(String::new()),
+                    (_, c) => words.last_mut().expect("a word").push(c),
+                }
+            }
+            words.retain(|word| !word.is_empty());
+            words
+        })
+    }
+
+    #[test]
+    fn every_command_that_a_page_shows_is_understood() {
+        let pages = [
+            include_str!("../../../README.md"),
+            include_str!("../../../docs/agents.md"),
+            include_str!("../../../docs/deploy.md"),
+            include_str!("../../../docs/nats.md"),
+            include_str!("../../../docs/plugins.md"),
+        ];
+        let mut count = 0;
+        for words in pages.into_iter().flat_map(shown) {
+            // `a | b` and `a, b` name several; `…` stands for more.
+            if words.iter().any(|word| word == "|" || word == "&" || word.contains('…') || word.ends_with(',')) {
+                continue;
+            }
+            count += 1;
+            assert!(Cli::try_parse_from(&words).is_ok(), "{}", words.join(" "));
+        }
+        assert!(count >= 20, "{count} commands are found");
+    }
+
     #[test]
     fn every_command_of_the_documentation_is_understood() {
         for line in [
             "caisson up --once",
             "caisson serve --listen 127.0.0.1:0 --data-dir d --env a --env b --admin-key-file k",
-            "caisson run f.workflow.yaml --input {} --env e",
+            "caisson run f.workflow.yaml --input {} --env e --as alice --team sre --team dba",
             "caisson run some-id --input @file --server http://h --key k",
             "caisson validate a b --json --env e",
             "caisson workflows apply a b",

@@ -46,6 +46,10 @@ pub async fn registered(api: &Api, realm: &Realm) -> Result<Vec<ResourceRow>, Ap
 /// Compares and, unless it is a dry run, registers. Agents and schemas come first: workflows are checked against them.
 pub async fn sync(api: &Api, sync: &Sync, files: &[FileText]) -> Result<Vec<Change>, ApiError> {
     let mut changes = plan(files, &registered(api, &sync.realm).await?);
+    if !sync.own_files {
+        // Those of the host's own directories are not missing here: they are not sent.
+        changes.retain(|change| change.kind != Some(ResourceKind::McpServer) || change.action != Action::Disable);
+    }
     changes.sort_by_key(|change| change.kind == Some(ResourceKind::Workflow));
     let agents: BTreeMap<String, Schemas> = changes
         .iter()

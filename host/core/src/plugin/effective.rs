@@ -70,8 +70,7 @@ impl Effective {
 
     /// Whether a request may go to that host: scheme, name and port, and the method. Says nothing of addresses yet.
     pub fn http(&self, tls: bool, host: &str, port: u16, method: &str) -> Result<(), Denied> {
-        let shown = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        let shown = if port == if tls { 443 } else { 80 } { shown } else { format!("{shown}:{port}") };
+        let shown = shown(tls, host, port);
         // The line to add is the narrowest that will do, even where the whole capability is missing.
         self.each(&format!("http:{shown}"), |grants| {
             grants.http.as_ref().is_some_and(|http| {
@@ -133,13 +132,14 @@ impl Effective {
     pub fn inject(&self, name: &str, header: &str, tls: bool, host: &str, port: u16) -> Result<(), Denied> {
         self.check(Capability::Secrets)?;
         let Some(party) = self.refuses_to_fill_in(name, Some(header), tls, host, port) else { return Ok(()) };
+        let shown = shown(tls, host, port);
         let place = match party {
-            Party::Manifest => "under [secrets] in its caisson-plugin.toml",
+            Party::Manifest => "under [capabilities.secrets] in its caisson-plugin.toml",
             Party::Operator => "under secrets of its grants",
             Party::Workflow => "under secrets of the state's 'capabilities'",
         };
         Err(Denied(format!(
-            "secret '{name}' may not be filled into header '{header}' for '{host}' by plugin '{}': add {{secret: \"{name}\", headers: [\"{header}\"], hosts: [\"{host}\"]}} to inject {place}",
+            "secret '{name}' may not be filled into header '{header}' for '{shown}' by plugin '{}': add {{secret: \"{name}\", headers: [\"{header}\"], hosts: [\"{shown}\"]}} to inject {place}",
             self.package.id
         )))
     }
@@ -264,4 +264,10 @@ fn leaves(tools: &ToolsGrant, name: &str) -> bool {
 
 fn reads(secrets: &SecretsGrant, name: &str) -> bool {
     secrets.names.iter().flatten().any(|one| one == name)
+}
+
+/// A host as grants name it: with its port, unless that goes without saying.
+fn shown(tls: bool, host: &str, port: u16) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if port == if tls { 443 } else { 80 } { host } else { format!("{host}:{port}") }
 }

@@ -236,11 +236,17 @@ impl Compare<'_> {
         let Ok(validator) = Validator::compile(&schema) else {
             return self.cannot(at, "the schema is none");
         };
-        let wrong: Vec<String> = values.iter().filter(|value| validator.validate(value).is_err()).map(short).collect();
-        let list = wrong.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+        let wrong = values.iter().filter_map(|value| Some((value, validator.validate(value).err()?)));
+        let wrong: Vec<_> = wrong.collect();
+        let list = wrong.iter().take(5).map(|(value, _)| short(value)).collect::<Vec<_>>().join(", ");
         if wrong.is_empty() {
         } else if wrong.len() == values.len() {
-            self.never_fits(at, &format!("{list} is not {}", expected(&Value::Object(takes.clone()))));
+            let of_type = takes.get("type").is_some_and(|wanted| wrong.iter().all(|(value, _)| is_of(value, wanted)));
+            let why = match wrong.first().and_then(|(_, problems)| problems.first()) {
+                Some(problem) if of_type => format!("{list} does not fit: {}", problem.message),
+                _ => format!("{list} is not {}", expected(&Value::Object(takes.clone()))),
+            };
+            self.never_fits(at, &why);
         } else {
             self.may_not_fit(at, &format!("it may be {list}"));
         }
@@ -512,6 +518,11 @@ fn short(value: &Value) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
     }
+}
+
+/// Whether a value is of the type, or of one of the types, that a schema's `type` names.
+fn is_of(value: &Value, wanted: &Value) -> bool {
+    Validator::compile(&json!({ "type": wanted })).is_ok_and(|validator| validator.validate(value).is_ok())
 }
 
 #[cfg(test)]

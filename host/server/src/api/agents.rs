@@ -117,6 +117,10 @@ async fn create(
 ) -> Result<(StatusCode, JsonBody<AgentAnswer>), ApiError> {
     let realm = caller.realm(query.environment.as_deref())?;
     let name = read("agent", &body.source)?;
+    if !is_named(&body.source) {
+        let message = "agent has no name: write 'name: NAME' in its front matter, or PUT it under its name";
+        return Err(ApiError::malformed("AGENT_INVALID", message));
+    }
     let there = api.resources.resource(&key(&realm, &name), None).await?;
     if there.is_some_and(|row| row.enabled && *row.source != *body.source) {
         let message = format!("agent '{name}' exists: PUT saves a version of it");
@@ -226,6 +230,13 @@ fn read(name: &str, source: &str) -> Result<String, ApiError> {
         Ok(agent) => Ok(agent.name),
         Err(problem) => Err(ApiError::malformed("AGENT_INVALID", problem.message)),
     }
+}
+
+/// Whether a text names its agent.
+fn is_named(source: &str) -> bool {
+    let source = Source { path: "agent.prompt".into(), bytes: source.as_bytes().to_vec() };
+    let front = prompt::front_matter(&source).unwrap_or_default();
+    front.pointer("/metadata/name").or_else(|| front.get("name")).is_some()
 }
 
 async fn save(

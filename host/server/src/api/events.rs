@@ -2,7 +2,7 @@
 
 use axum::Json as JsonBody;
 use axum::extract::State;
-use caisson_core::ports::EventRow;
+use caisson_core::ports::{Cursor, EventRow};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -59,15 +59,13 @@ async fn list(
         (Some(_), Some(_)) => {
             return Err(ApiError::malformed("MALFORMED_QUERY", "give either 'after' or 'cursor', not both"));
         }
-        (Some(cursor), None) => {
-            cursor.parse().map_err(|_| ApiError::malformed("MALFORMED_CURSOR", "cursor is not one of ours"))?
-        }
+        (Some(cursor), None) => Cursor::decode(cursor)?.at.cast_unsigned(),
         (None, after) => after.unwrap_or(0),
     };
     let events = api.store().events(&run.id, after, page.limit).await?;
     let last = events.last().map(|event| event.seq);
     // Against the row as it was read before: whoever asks again gets what came since.
-    let next_cursor = last.filter(|seq| *seq < run.last_seq).map(|seq| seq.to_string());
+    let next_cursor = last.filter(|seq| *seq < run.last_seq).map(|seq| Cursor::new(seq.cast_signed(), "").encode());
     Ok(JsonBody(EventList { events: events.into_iter().map(show).collect(), next_cursor }))
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::OnceLock;
 
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use serde_json::Value;
 use utoipa::OpenApi as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder};
@@ -29,7 +30,7 @@ pub fn router() -> OpenApiRouter<AppState> {
 )]
 async fn document() -> impl IntoResponse {
     static TEXT: OnceLock<String> = OnceLock::new();
-    let text = TEXT.get_or_init(|| serde_json::to_string(&super::description()).unwrap_or_default());
+    let text = TEXT.get_or_init(|| mended(&super::description()).to_string());
     ([(header::CONTENT_TYPE, "application/json")], text.as_str())
 }
 
@@ -73,9 +74,39 @@ pub fn finish(mut document: OpenApi) -> OpenApi {
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
         for operation in operations.into_iter().flatten() {
+            for (status, response) in &mut operation.responses.responses {
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                {
+                    let status = status.parse().ok().and_then(|status| StatusCode::from_u16(status).ok());
+                    response.description = status.and_then(|status| status.canonical_reason()).unwrap_or("Done").into();
+                }
+            }
             operation.responses.responses.insert("default".to_owned(), RefOr::T(error.clone()));
         }
     }
+    document
+}
+
+/// The document with optional values of any kind as what they are: `null` is such a value, and would be two of one.
+fn mended(document: &OpenApi) -> Value {
+    fn mend(value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                let is_any = |one: &Value| one["$ref"] == "#/components/schemas/Any";
+                let of = map.get("oneOf").and_then(Value::as_array);
+                if let Some(Value::Object(any)) = of.and_then(|of| of.iter().find(|one| is_any(one))).cloned() {
+                    map.remove("oneOf");
+                    map.extend(any);
+                }
+                map.values_mut().for_each(mend);
+            }
+            Value::Array(list) => list.iter_mut().for_each(mend),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let mut document = serde_json::to_value(document).unwrap_or_default();
+    mend(&mut document);
     document
 }
 

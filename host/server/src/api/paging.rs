@@ -1,6 +1,6 @@
 //! Lists: `limit` and an opaque `cursor`.
 
-use caisson_core::ports::PageRequest;
+use caisson_core::ports::{Cursor, PageRequest};
 
 use super::error::ApiError;
 
@@ -19,7 +19,8 @@ pub fn page(limit: Option<u32>, cursor: Option<String>) -> Result<PageRequest, A
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(ApiError::malformed("MALFORMED_QUERY", format!("limit is {limit}, expected 1 to {LIMIT_MAX}")));
     }
-    if cursor.as_ref().is_some_and(|cursor| cursor.is_empty() || cursor.len() > CURSOR_BYTES_MAX) {
+    let ours = |cursor: &String| cursor.len() <= CURSOR_BYTES_MAX && Cursor::decode(cursor).is_ok();
+    if !cursor.as_ref().is_none_or(ours) {
         return Err(ApiError::malformed("MALFORMED_CURSOR", "cursor is not one of ours"));
     }
     Ok(PageRequest { limit, cursor })

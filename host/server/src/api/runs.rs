@@ -206,6 +206,12 @@ async fn start_run(
     body: StartBody,
 ) -> Result<Response, ApiError> {
     let wait = wait_time(query.wait_ms)?;
+    if let (Some(asked), Some(named)) = (&query.environment, &body.environment)
+        && asked != named
+    {
+        let message = format!("the query's environment is '{asked}', the body's '{named}'");
+        return Err(ApiError::invalid("ENVIRONMENT_MISMATCH", message));
+    }
     for (field, text) in [("name", &body.name), ("projectId", &body.project_id)] {
         if text.as_ref().is_some_and(|text| text.len() > NAME_BYTES_MAX) {
             return Err(ApiError::invalid("NAME_TOO_LONG", format!("{field} is longer than {NAME_BYTES_MAX} bytes")));

@@ -273,6 +273,32 @@ fn every_route_is_described_and_every_description_is_a_route() {
 }
 
 #[tokio::test]
+async fn the_description_is_one_that_tools_take() {
+    let surface = Surface::new().await;
+    let (_, document) = surface.call(None, "GET", "/api/v1/openapi.json", "").await;
+    let mut waiting = vec![(String::new(), &document)];
+    while let Some((path, value)) = waiting.pop() {
+        match value {
+            Value::Object(map) => {
+                if let Some(responses) = map.get("responses").and_then(Value::as_object) {
+                    for (status, response) in responses {
+                        let described = response["description"].as_str().is_some_and(|text| !text.is_empty());
+                        assert!(described, "{path}/responses/{status} has no description");
+                    }
+                }
+                // A value that is `null` would be two of them.
+                if let Some(of) = map.get("oneOf").and_then(Value::as_array) {
+                    assert!(!of.iter().any(|one| one["$ref"] == "#/components/schemas/Any"), "{path}: {of:?}");
+                }
+                waiting.extend(map.iter().map(|(key, value)| (format!("{path}/{key}"), value)));
+            }
+            Value::Array(list) => waiting.extend(list.iter().map(|value| (path.clone(), value))),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_role_may_do_what_it_is_for_and_nothing_else() {
     let surface = Surface::new().await;
     let mut keys = Vec::new();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use caisson_core::error::Category;
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::json::Json;
 use caisson_core::plugin::{Grants, Package};
@@ -232,8 +233,6 @@ async fn runtime(config: RuntimeConfig) -> anyhow::Result<Arc<Runtime>> {
 
 /// The action that an SDK answers with schemas; no manifest names it.
 const SCHEMAS: &str = "caisson:schemas";
-/// What others answer.
-const UNKNOWN_ACTION: &str = "UNKNOWN_ACTION";
 
 /// What a plugin says its types look like, run without any grant; `None` if it says nothing. Also shows whether it starts at all.
 pub async fn derived_schemas(bytes: &[u8]) -> anyhow::Result<Option<Value>> {
@@ -245,9 +244,20 @@ pub async fn derived_schemas(bytes: &[u8]) -> anyhow::Result<Option<Value>> {
     let action: Arc<str> = format!("{id}.{SCHEMAS}").into();
     let invocation = invocation(action, plugin, &Json::null(), &Place::default(), Turn::default());
     match local.runtime.run(invocation).await.result {
-        Ok(Outcome::Done(schemas)) => Ok(Some(schemas.value())),
-        Ok(Outcome::Suspend(_)) => bail!("the plugin suspended when it was asked for its schemas"),
-        Err(failure) if failure.code == UNKNOWN_ACTION => Ok(None),
-        Err(failure) => bail!("the plugin does not start: {} ({})", failure.message, failure.code),
+        Ok(Outcome::Done(answer)) => Ok(Some(answer.value()).filter(|answer| describes(answer, &local.package))),
+        Err(failure) if failure.category == Category::LimitError || failure.code.starts_with("PLUGIN_") => {
+            bail!("the plugin does not start: {} ({})", failure.message, failure.code)
+        }
+        Ok(Outcome::Suspend(_)) | Err(_) => Ok(None),
     }
+}
+
+/// Whether an answer is schemas by action. One who did not use the SDK answers what they like to an action that they do not have.
+fn describes(answer: &Value, package: &Package) -> bool {
+    let known = |name: &str| package.actions.iter().any(|action| action.name == name);
+    let schemas = |value: &Value| {
+        let keys = value.as_object().map(|map| map.keys().all(|key| key == "input" || key == "output"));
+        keys.unwrap_or(false)
+    };
+    answer.as_object().is_some_and(|map| map.iter().all(|(name, value)| known(name) && schemas(value)))
 }

@@ -45,9 +45,21 @@ pub struct RunArgs {
     #[arg(long = "env", value_name = "DIR")]
     environments: Vec<PathBuf>,
     #[command(flatten)]
+    who: Who,
+    #[command(flatten)]
     environment: Environment,
     #[command(flatten)]
     host: HostArgs,
+}
+
+#[derive(Debug, Args)]
+struct Who {
+    /// Without a host: who you are, for approvals that name their approvers.
+    #[arg(long = "as", value_name = "NAME", default_value = "cli")]
+    actor: String,
+    /// Without a host: a team of yours; may be repeated.
+    #[arg(long = "team", value_name = "NAME")]
+    teams: Vec<String>,
 }
 
 pub async fn execute(args: RunArgs, connection: &Connection) -> anyhow::Result<Outcome> {
@@ -66,7 +78,9 @@ pub async fn execute(args: RunArgs, connection: &Connection) -> anyhow::Result<O
             let client = connection.client()?;
             apply_and_run(&client, &file, start, &args.environment, connection.json).await
         }
-        Some(file) => embedded(&file, start, &args.environments, &args.environment, args.host, connection.json).await,
+        Some(file) => {
+            embedded(&file, start, &args.environments, args.who, &args.environment, args.host, connection.json).await
+        }
         None => {
             let client = connection.client()?;
             start_and_watch(&client, StartBody { workflow_id: Some(args.target), ..start }, connection.json).await
@@ -104,6 +118,7 @@ async fn embedded(
     file: &Path,
     start: StartBody,
     dirs: &[PathBuf],
+    who: Who,
     environment: &Environment,
     args: HostArgs,
     json: bool,
@@ -117,7 +132,7 @@ async fn embedded(
     config.environments = environments;
     let host = Host::start(config, stop.clone()).await.map_err(|error| anyhow::anyhow!("failed to {error}"))?;
     report(&host.problems);
-    let key = host.temporary_key("cli", Role::Admin).await.context("failed to make a key")?;
+    let key = host.temporary_key(&who.actor, Role::Admin, who.teams).await.context("failed to make a key")?;
     let listener = TcpListener::bind("127.0.0.1:0").await.context("failed to listen on this machine")?;
     let client = Client::new(&format!("http://{}", listener.local_addr()?), Some(&key.key))?;
     let api = host.api.clone();

@@ -60,7 +60,7 @@ pub async fn execute(args: UpArgs) -> anyhow::Result<Outcome> {
         anyhow::bail!("failed to read the key of {}", key_file.display())
     };
     let client = Client::new(&url, Some(&key))?;
-    let stand_in = host.temporary_key(STAND_IN, Role::Approver).await.context("failed to make a key")?;
+    let stand_in = host.temporary_key(STAND_IN, Role::Approver, Vec::new()).await.context("failed to make a key")?;
     let stand_in_client = Client::new(&url, Some(&stand_in.key))?;
     let api = host.api.clone();
     let serving = tokio::spawn(host.serve(listener));

@@ -1,6 +1,7 @@
 //! `*.prompt` files: front matter in YAML between two lines of `---`, then the text of the prompt (dotprompt).
 
 use caisson_core::definition::document::{self, Format};
+use caisson_core::schema::Validator;
 use caisson_runtime::model::AgentSpec;
 use serde_json::Value;
 
@@ -17,6 +18,11 @@ pub fn read(source: &Source) -> Result<AgentSpec, Problem> {
     let agent = AgentSpec::from_front_matter(stem, &front, &body).map_err(|error| problem(error.to_string()))?;
     if agent.name.is_empty() || agent.name.len() > NAME_BYTES_MAX || agent.name.chars().any(char::is_control) {
         return Err(problem("the agent's name is empty, too long or holds control characters".to_owned()));
+    }
+    for (what, schema) in [("input", &agent.input_schema), ("output", &agent.output_schema)] {
+        if let Some(schema) = schema {
+            Validator::compile(schema).map_err(|error| problem(format!("{what}.schema cannot be used: {error}")))?;
+        }
     }
     Ok(agent)
 }
@@ -97,6 +103,14 @@ mod tests {
             (
                 "---\nmodel: a/b\n---\n\nHello,\n{{#eech items}}x{{/eech}}\n",
                 "line 6, column 1: there is no block 'eech'",
+            ),
+            (
+                "---\nmodel: a/b\noutput: {schema: {$ref: 'http://example.com/s'}}\n---\n",
+                "output.schema cannot be used:",
+            ),
+            (
+                "---\nmodel: a/b\ninput: {schema: {type: object, properties: {a: {type: string, pattern: '((('}}}}\n---\n",
+                "input.schema cannot be used:",
             ),
             (
                 "---\nmodel: a/b\ninput:\n  schema:\n    name: strin\n---\n",
