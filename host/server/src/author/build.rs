@@ -12,7 +12,7 @@ use caisson_core::plugin::Package;
 use caisson_runtime::PackageError;
 use clap::Args;
 
-use super::local::derived_schemas;
+use super::local::{derived_schemas, starts};
 use super::project::{Language, MANIFEST, Project, SCRIPT, replace_file};
 use super::show::{answer, size};
 use super::world;
@@ -108,7 +108,7 @@ async fn script(project: &Project, effort: Effort) -> anyhow::Result<Vec<u8>> {
     let script = std::fs::read(project.dir.join(SCRIPT)).with_context(|| format!("failed to read {SCRIPT}"))?;
     let bytes = caisson_runtime::javascript_package(&project.text, &script)?;
     if effort != Effort::Quick {
-        derived_schemas(&bytes).await.with_context(|| SCRIPT.to_owned())?;
+        starts(&bytes).await.with_context(|| SCRIPT.to_owned())?;
     }
     Ok(bytes)
 }

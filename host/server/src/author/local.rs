@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use caisson_core::error::Category;
+use caisson_core::error::{Category, Failure};
 use caisson_core::ids::{Realm, RunId, StepId};
 use caisson_core::json::Json;
 use caisson_core::plugin::{Grants, Package};
@@ -233,9 +233,30 @@ async fn runtime(config: RuntimeConfig) -> anyhow::Result<Arc<Runtime>> {
 
 /// The action that an SDK answers with schemas; no manifest names it.
 const SCHEMAS: &str = "caisson:schemas";
+/// What the engines of scripts answer.
+const UNKNOWN_ACTION: &str = "UNKNOWN_ACTION";
+
+/// Whether a script starts at all: it is asked for an action that it does not have.
+pub async fn starts(bytes: &[u8]) -> anyhow::Result<()> {
+    match asked_for_schemas(bytes).await? {
+        Ok(_) => Ok(()),
+        Err(failure) if failure.code == UNKNOWN_ACTION => Ok(()),
+        Err(failure) => Err(does_not_start(&failure)),
+    }
+}
 
 /// What a plugin says its types look like, run without any grant; `None` if it says nothing. Also shows whether it starts at all.
 pub async fn derived_schemas(bytes: &[u8]) -> anyhow::Result<Option<Value>> {
+    match asked_for_schemas(bytes).await? {
+        Ok(Outcome::Done(answer)) => Ok(Some(answer.value()).filter(describes)),
+        Err(failure) if failure.category == Category::LimitError || failure.code.starts_with("PLUGIN_") => {
+            Err(does_not_start(&failure))
+        }
+        Ok(Outcome::Suspend(_)) | Err(_) => Ok(None),
+    }
+}
+
+async fn asked_for_schemas(bytes: &[u8]) -> anyhow::Result<Result<Outcome, Failure>> {
     let local = Local::start(bytes.to_vec(), Arc::default(), Setup { mocked: true, fuel: false }).await?;
     local.place(Grants::default(), Json::of(&json!({}))).await?;
     let id = &local.package.id;
@@ -243,21 +264,20 @@ pub async fn derived_schemas(bytes: &[u8]) -> anyhow::Result<Option<Value>> {
     let plugin = local.runtime.resolve(&realm(), &format!("{id}.{}", named.name)).context("it is installed")?.plugin;
     let action: Arc<str> = format!("{id}.{SCHEMAS}").into();
     let invocation = invocation(action, plugin, &Json::null(), &Place::default(), Turn::default());
-    match local.runtime.run(invocation).await.result {
-        Ok(Outcome::Done(answer)) => Ok(Some(answer.value()).filter(|answer| describes(answer, &local.package))),
-        Err(failure) if failure.category == Category::LimitError || failure.code.starts_with("PLUGIN_") => {
-            bail!("the plugin does not start: {} ({})", failure.message, failure.code)
-        }
-        Ok(Outcome::Suspend(_)) | Err(_) => Ok(None),
-    }
+    Ok(local.runtime.run(invocation).await.result)
 }
 
-/// Whether an answer is schemas by action. One who did not use the SDK answers what they like to an action that they do not have.
-fn describes(answer: &Value, package: &Package) -> bool {
-    let known = |name: &str| package.actions.iter().any(|action| action.name == name);
+fn does_not_start(failure: &Failure) -> anyhow::Error {
+    anyhow::anyhow!("the plugin does not start: {} ({})", failure.message, failure.code)
+}
+
+/// Whether an answer is schemas by action, as the SDK gives them. One who did not use it answers what they like to an action that they do not
+/// have.
+fn describes(answer: &Value) -> bool {
     let schemas = |value: &Value| {
-        let keys = value.as_object().map(|map| map.keys().all(|key| key == "input" || key == "output"));
-        keys.unwrap_or(false)
+        let Some(map) = value.as_object() else { return false };
+        let known = |key: &String| matches!(key.as_str(), "input" | "output" | "config");
+        map.contains_key("input") && map.contains_key("output") && map.keys().all(known)
     };
-    answer.as_object().is_some_and(|map| map.iter().all(|(name, value)| known(name) && schemas(value)))
+    answer.as_object().is_some_and(|map| map.values().all(schemas))
 }
