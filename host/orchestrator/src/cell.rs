@@ -252,6 +252,13 @@ async fn pause(service: &Service, run: &RunId, tries: u32) {
     tokio::time::sleep(most / 2 + jitter(&words, tries.into(), most)).await;
 }
 
+/// A slot that somebody came with is his at the next try.
+fn give_back_slots(envelopes: &mut [Envelope], permits: Vec<OwnedSemaphorePermit>) {
+    for (envelope, permit) in envelopes.iter_mut().zip(permits) {
+        envelope.permit = Some(permit);
+    }
+}
+
 /// Decides on all envelopes and commits once. They are taken out, answered, unless the commit met a conflict.
 async fn fold(
     service: &Service,
@@ -309,13 +316,11 @@ async fn fold(
             Ok(())
         }
         Err(CommitError::Conflict) => {
-            // A slot that somebody came with is his at the next try.
-            for (envelope, permit) in envelopes.iter_mut().zip(permits) {
-                envelope.permit = Some(permit);
-            }
+            give_back_slots(envelopes, permits);
             Err(CommitError::Conflict)
         }
         Err(CommitError::NoRoom) => {
+            give_back_slots(envelopes, permits);
             for envelope in envelopes.extract_if(.., |envelope| matches!(envelope.stimulus, Stimulus::Admit)) {
                 answer(envelope.reply, Err(commit_error(CommitError::NoRoom)));
             }

@@ -192,7 +192,7 @@ impl PostgresStore {
         sender.send(job).await.map_err(|_| closed())
     }
 
-    /// Writes something that is no commit, in a transaction of its own. Tried again where another host was in the way.
+    /// Writes something that is no commit, in a transaction of its own.
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

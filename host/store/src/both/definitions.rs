@@ -8,7 +8,7 @@ use caisson_core::ports::{
 use caisson_core::time::Timestamp;
 
 use super::read::{all, fetch_size, one};
-use super::{Adapter, Connection, error, rows, writer};
+use super::{Adapter, Connection, error, fold, rows, writer};
 
 impl Adapter {
     pub(super) async fn list_definitions(
@@ -104,7 +104,11 @@ impl Adapter {
     }
 
     pub(super) async fn add_version(&self, version: NewVersion) -> Result<(VersionRow, bool), StoreError> {
-        self.write(move |connection| Box::pin(save(connection, version))).await
+        fold::again(|| {
+            let version = version.clone();
+            self.write(move |connection| Box::pin(save(connection, version)))
+        })
+        .await
     }
 }
 

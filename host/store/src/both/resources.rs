@@ -7,12 +7,16 @@ use caisson_core::time::Timestamp;
 
 use super::read::{all, one};
 use super::writer::execute;
-use super::{Adapter, Connection, error, rows, writer};
+use super::{Adapter, Connection, error, fold, rows, writer};
 
 #[async_trait]
 impl Resources for Adapter {
     async fn save_resource(&self, new: NewResource) -> Result<(ResourceRow, bool), StoreError> {
-        self.write(move |connection| Box::pin(save(connection, new))).await
+        fold::again(|| {
+            let new = new.clone();
+            self.write(move |connection| Box::pin(save(connection, new)))
+        })
+        .await
     }
 
     async fn set_resource(&self, key: &ResourceKey, enabled: bool, at: Timestamp) -> Result<bool, StoreError> {

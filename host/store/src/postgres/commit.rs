@@ -176,7 +176,7 @@ fn ended_by_itself(step: &StepRow) -> bool {
     !step.status.is_terminal() || step.status == StepStatus::Succeeded
 }
 
-/// All other rows; false if the runs are not where they are expected. Statements that have nothing to do are not sent.
+/// All other rows. Statements that have nothing to do are not sent.
 pub(super) async fn write_rows(
     connection: &mut PgConnection,
     mut writes: Writes,

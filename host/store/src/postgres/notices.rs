@@ -11,6 +11,10 @@ use tokio::task::AbortHandle;
 const WORK: &str = "caisson";
 const CATALOG: &str = "caisson_catalog";
 
+/// After so long a silence the server is asked whether it is there, and it has so long to answer.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
 /// Pause before connecting again: hints may be lost meanwhile, and who needs them looks by itself now and then.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -72,7 +76,13 @@ async fn listen(options: &PgConnectOptions, bells: &Bells) -> Result<(), sqlx::E
     bells.work.notify_one();
     bells.catalog.notify_one();
     loop {
-        let bell = if listener.recv().await?.channel() == CATALOG { &bells.catalog } else { &bells.work };
+        // A connection that something between here and there has forgotten says nothing for ever.
+        let Ok(heard) = tokio::time::timeout(SILENCE_MAX, listener.recv()).await else {
+            let asked = sqlx::query("SELECT 1").execute(&mut listener);
+            tokio::time::timeout(ANSWER_MAX, asked).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+            continue;
+        };
+        let bell = if heard?.channel() == CATALOG { &bells.catalog } else { &bells.work };
         bell.notify_one();
     }
 }

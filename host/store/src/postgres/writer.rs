@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use caisson_core::ports::{Commit, CommitError, JournalError, StoreError};
 use caisson_core::time::Timestamp;
@@ -17,6 +18,9 @@ use super::append::Append;
 use super::jobs::{Answer, AppendAnswer, Batch, Tally};
 use super::{Select, error, fold};
 use crate::marks::Marks;
+
+/// A server that does not answer a batch for so long is out of reach, though nobody said so: a batch takes some 10 ms.
+const ANSWER_MAX: Duration = Duration::from_mins(1);
 
 /// A future that borrows a connection.
 pub(crate) type Working<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
@@ -65,7 +69,12 @@ impl Writer {
             self.tally.batches.fetch_add(1, Ordering::Relaxed);
             match self.pool.acquire().await {
                 Ok(mut connection) => {
-                    fold::write(&mut connection, &mut marks, batch).await;
+                    let written = tokio::time::timeout(ANSWER_MAX, fold::write(&mut connection, &mut marks, batch));
+                    if written.await.is_err() {
+                        // Whoever waits hears that the answer is lost, and looks.
+                        tracing::warn!("PostgreSQL has not answered for a minute: the connection is given up");
+                        drop(connection.detach());
+                    }
                 }
                 Err(error) => refuse(batch, &error::of(&error)),
             }

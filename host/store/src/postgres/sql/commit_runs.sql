@@ -5,7 +5,7 @@
 -- $5 timers set, $6 timers cleared, $7 what new runs have pinned, $8 runs that begin, wait or are admitted, $9 steps that ended, $10 runs that
 -- ended; $11 the latest time, $12 whether other hosts are told.
 -- Everything asks `ready` first: runs are locked before any other row, in the order of their ids, so that hosts never wait in a circle. The
--- latest time comes last, as in every transaction.
+-- latest time, a row that hosts share, comes last.
 WITH heads AS MATERIALIZED (
 SELECT id FROM runs
 WHERE id = ANY (ARRAY(SELECT v->>0 FROM jsonb_array_elements($2::jsonb) AS j(v)))
