@@ -154,10 +154,27 @@ pub(super) async fn at_once(
 
 /// Whether one statement writes all of it, and needs no other look than that at its run.
 fn is_plain(commit: &Commit) -> bool {
-    // Every field has to be thought of.
-    let Commit { run: _, expected: _, events: _, timers_set: _, timers_cleared: _, lease: _, pins: _, .. } = commit;
-    let Commit { blobs, steps, approvals, items, items_dropped, outbox, outbox_done, inbox_done, .. } = commit;
-    let Commit { snapshot, idempotency, admission, .. } = commit;
+    // Without `..`: whoever adds a field has to think of it here.
+    let Commit {
+        run: _,
+        expected: _,
+        events: _,
+        timers_set: _,
+        timers_cleared: _,
+        lease: _,
+        pins: _,
+        blobs,
+        steps,
+        approvals,
+        items,
+        items_dropped,
+        outbox,
+        outbox_done,
+        snapshot,
+        idempotency,
+        inbox_done,
+        admission,
+    } = commit;
     blobs.is_empty()
         && approvals.is_empty()
         && items.is_empty()
@@ -210,16 +227,16 @@ fn others_need_it(writes: &Writes) -> bool {
 }
 
 async fn write_rest(connection: &mut PgConnection, writes: &mut Writes) -> Result<(), StoreError> {
-    let mut rows = |of: fn(&mut Writes) -> &mut Rows| fit(std::mem::take(of(writes)).finish());
-    let [approvals, items, outbox] = [rows(|w| &mut w.approvals), rows(|w| &mut w.items), rows(|w| &mut w.outbox)];
-    let [keys, taken] = [rows(|w| &mut w.idempotency), rows(|w| &mut w.inbox_done)];
+    let finish = |rows: &mut Rows| fit(std::mem::take(rows).finish());
+    let Writes { approvals, items, items_dropped, outbox, outbox_done, idempotency, inbox_done, .. } = writes;
+    let [approvals, items, outbox, keys, taken] = [approvals, items, outbox, idempotency, inbox_done].map(finish);
     execute(connection, query!(COMMIT_REST, approvals, items, outbox, keys, taken)).await?;
-    if !writes.outbox_done.is_empty() {
+    if !outbox_done.is_empty() {
         // A message may have been made in this very batch.
-        execute(connection, query!(OUTBOX_DELETE, std::mem::take(&mut writes.outbox_done).finish())).await?;
+        execute(connection, query!(OUTBOX_DELETE, finish(outbox_done))).await?;
     }
-    if !writes.items_dropped.is_empty() {
-        execute(connection, query!(ITEMS_DROP, std::mem::take(&mut writes.items_dropped).finish())).await?;
+    if !items_dropped.is_empty() {
+        execute(connection, query!(ITEMS_DROP, finish(items_dropped))).await?;
     }
     Ok(())
 }
