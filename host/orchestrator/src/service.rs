@@ -295,7 +295,8 @@ impl Service {
         self.wait_on(&watch, row, limit).await
     }
 
-    /// The same for a run that was watched before it was looked at and was as in `row`.
+    /// The same for a run that was watched before it was looked at and was as in `row`; that row is the answer, too, if the store does not
+    /// give another at the end of the time.
     pub async fn wait_on(&self, watch: &Watch, row: RunRow, limit: Duration) -> Result<RunRow, Error> {
         if row.status.is_terminal() {
             return Ok(row);

@@ -7,7 +7,8 @@ use caisson_core::ids::RunId;
 use caisson_core::json::{Json, Payload};
 use caisson_core::ports::contract::make;
 use caisson_core::ports::{
-    Admission, Cluster, Commit, CommitError, Journal, JournalError, KvScope, Place, Pruning, StepRow, Store, StoreError,
+    Admission, Cluster, Commit, CommitError, Journal, JournalError, KvScope, NewResource, Place, Pruning, ResourceKey,
+    ResourceKind, Resources, StepRow, Store, StoreError,
 };
 use caisson_core::status::{RunStatus, StepStatus};
 use caisson_core::time::Timestamp;
@@ -131,6 +132,29 @@ async fn a_host_hears_of_what_another_left() {
 
 /// Rounds in which two hosts want the same at the same time: without a lock some of them go wrong.
 const RACES: usize = 60;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_save_the_same_at_once_have_all_saved_it() {
+    let url = PostgresServer::shared().create_database();
+    let (one, other) = (open(&url).await, open(&url).await);
+    for round in 0..RACES {
+        let workflow = format!("w{round}");
+        let save = async |host: &PostgresStore| host.save_version(make::version(&workflow, None, "1", 1)).await;
+        let (first, second) = tokio::join!(save(&one), save(&other));
+        let (first, second) = (first.expect("saves"), second.expect("saves"));
+        assert_eq!(first.0, second.0);
+        assert!(first.1 != second.1, "it is new to one of them");
+        let new = NewResource {
+            key: ResourceKey { realm: make::realm(), kind: ResourceKind::Agent, name: workflow.as_str().into() },
+            source: "one".into(),
+            file: None,
+            created_by: "ann".into(),
+            at: Timestamp(1),
+        };
+        let (first, second) = tokio::join!(one.save_resource(new.clone()), other.save_resource(new));
+        assert_eq!(first.expect("saves").0, second.expect("saves").0);
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hosts_together_begin_no_more_runs_of_a_key_than_may() {

@@ -8,7 +8,7 @@ use caisson_core::ports::{
 use caisson_core::time::Timestamp;
 
 use super::read::{all, fetch_size, one};
-use super::{Adapter, Connection, error, fold, rows, writer};
+use super::{Adapter, Connection, commit, error, rows, writer};
 
 impl Adapter {
     pub(super) async fn list_definitions(
@@ -104,11 +104,7 @@ impl Adapter {
     }
 
     pub(super) async fn add_version(&self, version: NewVersion) -> Result<(VersionRow, bool), StoreError> {
-        fold::again(|| {
-            let version = version.clone();
-            self.write(move |connection| Box::pin(save(connection, version)))
-        })
-        .await
+        self.write(move |connection| Box::pin(save(connection, version))).await
     }
 }
 
@@ -132,6 +128,7 @@ async fn remove(connection: &mut Connection, realm: &Realm, id: &str) -> Result<
 async fn save(connection: &mut Connection, new: NewVersion) -> Result<(VersionRow, bool), StoreError> {
     let (realm, workflow) = (new.realm.clone(), new.workflow.clone());
     let (tenant, environment, id) = (&*realm.tenant, &*realm.environment, &*workflow);
+    commit::lock_name(connection, &realm, ["workflow", id]).await?;
     let current = one(&mut *connection, query!(VERSION_CURRENT, tenant, environment, id), rows::version).await?;
     let exists = current.is_some();
     match (new.must_exist, exists) {

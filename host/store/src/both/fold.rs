@@ -16,9 +16,6 @@ use crate::batch::{self, Accepted, Head, Known};
 use crate::encode::{Rows, Writes, slots};
 use crate::marks::Marks;
 
-/// Others are in the way for milliseconds; who is so often in the way is no accident.
-const TRIES_MAX: u32 = 5;
-
 /// What became of a batch's records and commits, in their order.
 #[derive(Default)]
 struct Results {
@@ -93,23 +90,11 @@ async fn patiently(
     appends: &[&Append],
     commits: &[&Commit],
 ) -> Result<Results, StoreError> {
+    /// Others are in the way for milliseconds; who is so often in the way is no accident.
+    const TRIES_MAX: u32 = 5;
     let mut tries = 1;
     loop {
         match try_batch(connection, marks, appends, commits).await {
-            Err(StoreError::Locked(_)) if tries < TRIES_MAX => tries += 1,
-            Err(StoreError::Locked(text)) => return Err(StoreError::Other(text)),
-            done => return done,
-        }
-    }
-}
-
-/// The same for what is no commit: hosts that start together save the same things.
-pub(super) async fn again<T, W: Future<Output = Result<T, StoreError>>>(
-    mut write: impl FnMut() -> W,
-) -> Result<T, StoreError> {
-    let mut tries = 1;
-    loop {
-        match write().await {
             Err(StoreError::Locked(_)) if tries < TRIES_MAX => tries += 1,
             Err(StoreError::Locked(text)) => return Err(StoreError::Other(text)),
             done => return done,

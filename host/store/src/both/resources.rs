@@ -7,16 +7,12 @@ use caisson_core::time::Timestamp;
 
 use super::read::{all, one};
 use super::writer::execute;
-use super::{Adapter, Connection, error, fold, rows, writer};
+use super::{Adapter, Connection, commit, error, rows, writer};
 
 #[async_trait]
 impl Resources for Adapter {
     async fn save_resource(&self, new: NewResource) -> Result<(ResourceRow, bool), StoreError> {
-        fold::again(|| {
-            let new = new.clone();
-            self.write(move |connection| Box::pin(save(connection, new)))
-        })
-        .await
+        self.write(move |connection| Box::pin(save(connection, new))).await
     }
 
     async fn set_resource(&self, key: &ResourceKey, enabled: bool, at: Timestamp) -> Result<bool, StoreError> {
@@ -83,6 +79,7 @@ async fn in_force(connection: &mut Connection, key: &ResourceKey) -> Result<Opti
 async fn save(connection: &mut Connection, new: NewResource) -> Result<(ResourceRow, bool), StoreError> {
     let (tenant, environment) = (&*new.key.realm.tenant, &*new.key.realm.environment);
     let (kind, name) = (new.key.kind.as_str(), &*new.key.name);
+    commit::lock_name(connection, &new.key.realm, [kind, name]).await?;
     let digest = sha256_hex(new.source.as_bytes());
     let query = query!(RESOURCE_NUMBER, tenant, environment, kind, name, digest.as_str());
     let known = one(&mut *connection, query, rows::count).await?;

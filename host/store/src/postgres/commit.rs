@@ -84,6 +84,11 @@ pub(super) async fn lock_scope(connection: &mut PgConnection, scope: &KvScope) -
     lock(connection, ["kv", &realm.tenant, &realm.environment, plugin, workflow]).await
 }
 
+/// What is saved under a name is saved by one at a time: hosts that start together save the same things.
+pub(super) async fn lock_name(connection: &mut PgConnection, realm: &Realm, name: [&str; 2]) -> Result<(), StoreError> {
+    lock(connection, ["name", &realm.tenant, &realm.environment, name[0], name[1]]).await
+}
+
 /// Large values that are about to go are held, so that nobody refers to them from now on.
 pub(super) async fn lock_blobs(connection: &mut PgConnection, realm: &Realm, hashes: &str) -> Result<(), StoreError> {
     execute(connection, query!(BLOBS_LOCK, &*realm.tenant, &*realm.environment, hashes)).await

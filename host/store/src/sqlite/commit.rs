@@ -66,6 +66,12 @@ pub(super) async fn lock_scope(_: &mut SqliteConnection, _: &KvScope) -> Result<
 
 /// Nobody else writes.
 #[expect(clippy::unused_async, reason = "other databases have to lock")]
+pub(super) async fn lock_name(_: &mut SqliteConnection, _: &Realm, _: [&str; 2]) -> Result<(), StoreError> {
+    Ok(())
+}
+
+/// Nobody else writes.
+#[expect(clippy::unused_async, reason = "other databases have to lock")]
 pub(super) async fn lock_blobs(_: &mut SqliteConnection, _: &Realm, _: &str) -> Result<(), StoreError> {
     Ok(())
 }

@@ -280,14 +280,13 @@ impl<'a> Reader<'a> {
 
     pub(super) fn result_path(&mut self, fields: &mut Fields<'a>) -> Option<Path> {
         let path = self.path(fields, "resultPath")?;
+        let at = fields.get("resultPath").map_or_else(|| fields.here(), |field| fields.at(field));
         if path.is_root() {
-            let at = fields.get("resultPath").map_or_else(|| fields.here(), |field| fields.at(field));
             let message = fields.says("'resultPath' is the root: a result may not replace all data");
             self.error(code::INVALID_PATH, at, message, Some("for example resultPath: steps.NAME".to_owned()));
             return None;
         }
         if let Some(Segment::Index(index)) = path.segments().iter().find(|part| matches!(part, Segment::Index(_))) {
-            let at = fields.get("resultPath").map_or_else(|| fields.here(), |field| fields.at(field));
             let message =
                 fields.says(format!("'resultPath' has the index [{index}]: results go into objects, not into lists"));
             self.error(
