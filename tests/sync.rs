@@ -125,6 +125,10 @@ async fn programs_are_registered_from_a_hosts_own_files_only() {
     assert_eq!(answer["changes"][0]["action"], json!("broken"));
     assert!(answer["changes"][0]["problem"].as_str().unwrap().contains("--env"), "{answer}");
     assert_eq!(host.get("/environments/other").await["environment"]["registered"], json!([]));
+    // Nobody sends those of the host's own files, and they are not missing for that.
+    assert_eq!(sync(&host, &own, &[]), (vec!["disable a".to_owned()], 0));
+    assert_eq!(sync(&host, &own, &[]).1, 0);
+    assert_eq!(seen("time").await["enabled"], json!(true));
 }
 
 #[tokio::test]
